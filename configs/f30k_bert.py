@@ -1,0 +1,13 @@
+"""Flickr30K, BERT-base, Fusion: the recipe of METHOD section 5, which is the default everywhere.
+
+Paper (1K test, selected on test): rSum 520.4. Weights: a folder of bert-base-uncased, or its hub name.
+"""
+
+from hrem_jax.configuration import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data.name = 'f30k'
+  config.model.weights = 'google-bert/bert-base-uncased'
+  return config

@@ -1,0 +1,24 @@
+"""Flickr8K grid features with a small pretrained BERT: trains on a laptop.
+
+Data: 36 cells of 256 numbers in `DIRECTORY/f8k_precomp`. Weights: the folder of any small BERT, for example
+`--config.model.weights=$(python -m hrem_jax minilm)`; MiniLM's authors trained it on captions of Flickr30K among
+others, so its figures are not those of a text encoder that never saw such captions.
+"""
+
+from hrem_jax.configuration import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data.name = 'f8k'
+  config.model.region_size = 256
+  config.model.embedding_size = 512
+  config.model.num_heads = 8
+  config.model.weights = 'minilm'
+  # Sizes of all-MiniLM-L6-v2, until the folder says its own.
+  config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
+  config.loss.warmup_steps = 468  # two epochs
+  config.training.num_epochs = 10
+  config.optimizer.decay_epochs = (6, 9)
+  config.training.checkpoint_every_steps = 100
+  return config

@@ -1,0 +1,3 @@
+from hrem_jax.cli import run
+
+run()

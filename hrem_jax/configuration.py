@@ -1,0 +1,202 @@
+"""The configuration: its defaults (METHOD's Flickr30K recipe), its checks and its file.
+
+The files in `configs/` start from `default_config()` and change what differs. A key that is not here is an error.
+"""
+
+import itertools
+import json
+from collections.abc import Callable
+
+import ml_collections
+
+from hrem_jax.errors import UserError
+
+# Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
+MAY_CHANGE = ('evaluation', 'training.num_epochs', 'training.log_every_steps', 'data.directory', 'data.cache')
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """Everything there is to set. Durations in steps or epochs, sizes global (over all devices and processes)."""
+  config = ml_collections.ConfigDict()
+  config.data = dict(
+    directory='data',  # DIRECTORY/NAME_precomp/{train,dev,test}_{ims.npy,caps.txt,ids.txt}
+    name='f30k',
+    cache='',  # tokenised captions; empty: the user's cache folder
+    length_buckets=(16, 24, 32, 48, 64, 96, 128),  # widths of a batch of captions, [CLS] and [SEP] included
+    drop_regions=0.2,  # probability of each region, while training
+    drop_words=0.2,  # probability of each word: half masked, a tenth replaced, the rest deleted
+    min_word_count=1,  # words seen less often in the training captions are <unk> (vocabularies that we build)
+  )
+  config.model = dict(
+    embedding_size=1024,
+    region_size=2048,
+    num_heads=16,
+    dropout=0.1,
+    residual_weight=0.8,
+    image_graph=True,  # the fragment relation graphs
+    text_graph=True,
+    text='bert',  # or 'bigru'
+    interaction='fusion',  # or 'none': no instance level
+    relevance_weight=1.0,  # lambda of the attention with the graph
+    normalize_inputs=True,  # Fusion sees unit-norm embeddings
+    dtype='float32',  # compute type of the encoders; everything between instances is float32
+    weights='',  # a Hugging Face folder of a BERT, or a hub name; empty: from scratch
+  )
+  config.model.association = dict(top_k=10, keep=0.5, sigma=1.0, squared=False)
+  config.model.bert = dict(
+    # Those of bert-base-uncased; a folder of weights brings its own.
+    vocab_size=30522, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, max_positions=512,
+    dropout=0.1, norm_epsilon=1e-12,
+  )  # fmt: skip
+  config.model.bigru = dict(vocab_size=10000, word_size=300)  # the vocabulary's real size is set at the start
+  config.loss = dict(
+    base='distance_weighted',  # or 'hinge'
+    enhanced='distance_weighted',  # for every term with an enhanced embedding
+    margin=0.2,
+    cutoff=1.7,  # distance-weighted: candidates at this distance and beyond are no negatives
+    density_dimension=512,  # distance-weighted: m
+    hardest_negative=True,  # hinge
+    cross_weight=1.0,  # L(v, u') and L(v', u)
+    enhanced_weight=1.0,  # L(v', u')
+    relation_weight=10.0,  # L_reg
+    warmup_steps=8000,  # before this step only the base term
+  )
+  config.optimizer = dict(
+    learning_rate=5e-4,
+    language_model_lr_factor=0.1,
+    graph_lr_factor=1.0,
+    weight_decay=1e-4,
+    clip_norm=2.0,
+    decay_epochs=(15, 25),
+    decay_factor=0.1,
+  )
+  config.training = dict(
+    batch_size=128,
+    num_epochs=30,
+    seed=0,
+    log_every_steps=20,
+    checkpoint_every_steps=1000,  # between those of the evaluations
+  )
+  config.evaluation = dict(
+    every_epochs=1.0,  # how often the selection split is evaluated; fractions are fine
+    select_on='dev',  # the split whose rSum chooses the checkpoint ('test' only to compare with tables that did so)
+    test_split='test',
+    protocol='all',  # or 'coco': five folds of 1K and all 5K
+    ties='expected',  # or 'pessimistic', 'optimistic'
+    batch_size=256,
+  )
+  return config
+
+
+def _positive(value) -> bool:
+  return value > 0
+
+
+def _share(value) -> bool:
+  return 0 <= value <= 1
+
+
+def _one_of(*values: str) -> Callable[[str], bool]:
+  return lambda value: value in values
+
+
+CHECKS: dict[str, tuple[Callable, str]] = {
+  'data.length_buckets': (
+    lambda b: len(b) > 0 and b[0] >= 3 and all(x < y for x, y in itertools.pairwise(b)),
+    'increasing widths, the first at least 3',
+  ),
+  'data.drop_regions': (lambda value: 0 <= value < 1, 'a probability below 1'),
+  'data.drop_words': (_share, 'a probability'),
+  'model.text': (_one_of('bert', 'bigru'), "'bert' or 'bigru'"),
+  'model.interaction': (_one_of('fusion', 'none'), "'fusion' or 'none'"),
+  'model.dtype': (_one_of('float32', 'bfloat16'), "'float32' or 'bfloat16'"),
+  'model.dropout': (lambda value: 0 <= value < 1, 'a probability below 1'),
+  'model.residual_weight': (_share, 'between 0 and 1'),
+  'model.embedding_size': (_positive, 'positive'),
+  'model.region_size': (_positive, 'positive'),
+  'model.num_heads': (_positive, 'positive'),
+  'model.association.top_k': (_positive, 'positive'),
+  'model.association.keep': (lambda value: 0 < value <= 1, 'above 0, at most 1'),
+  'model.association.sigma': (_positive, 'positive'),
+  'loss.base': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
+  'loss.enhanced': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
+  'loss.cutoff': (lambda value: 0.5 < value <= 2, 'a distance above 0.5, at most 2'),
+  'loss.density_dimension': (lambda value: value > 3, 'above 3'),
+  'optimizer.learning_rate': (_positive, 'positive'),
+  'optimizer.clip_norm': (_positive, 'positive'),
+  'training.batch_size': (lambda value: value >= 2, 'at least 2: a batch of one has no negatives'),
+  'training.num_epochs': (_positive, 'positive'),
+  'training.log_every_steps': (_positive, 'positive'),
+  'training.checkpoint_every_steps': (_positive, 'positive'),
+  'evaluation.every_epochs': (_positive, 'positive'),
+  'evaluation.select_on': (_one_of('dev', 'test'), "'dev' or 'test'"),
+  'evaluation.protocol': (_one_of('all', 'coco'), "'all' or 'coco'"),
+  'evaluation.ties': (_one_of('expected', 'pessimistic', 'optimistic'), "'expected', 'pessimistic' or 'optimistic'"),
+  'evaluation.batch_size': (_positive, 'positive'),
+}
+
+
+def value_at(config: ml_collections.ConfigDict, key: str):
+  """The value at a dotted key."""
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None:
+  """Raises UserError, naming the key, the value and what was expected, where a setting cannot work."""
+  for key, (is_fine, expected) in CHECKS.items():
+    value = value_at(config, key)
+    if not is_fine(value):
+      raise UserError(f'config.{key} is {value!r}, expected {expected}')
+  if config.model.embedding_size % config.model.num_heads:
+    raise UserError(
+      f'config.model.embedding_size ({config.model.embedding_size}) is not divisible by '
+      f'config.model.num_heads ({config.model.num_heads})'
+    )
+  for key in ('training.batch_size', 'evaluation.batch_size'):
+    if value_at(config, key) % num_devices:
+      raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by the {num_devices} devices')
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  return json.dumps(config.to_dict(), indent=2) + '\n'
+
+
+def from_json(text: str, *, source: str) -> ml_collections.ConfigDict:
+  """The configuration that `to_json` wrote, over today's defaults: keys that came later keep their default.
+
+  Raises:
+    UserError: `text` is not JSON or has a key that is not known.
+  """
+  config = default_config()
+  try:
+    config.update(_tuples(json.loads(text)))
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(f'{source}: not a configuration of hrem_jax: {error}') from error
+  return config
+
+
+def _tuples(value):
+  """JSON has no tuples; a locked ConfigDict wants the type back."""
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
+  return tuple(value) if isinstance(value, list) else value
+
+
+def differences(ours: ml_collections.ConfigDict, theirs: ml_collections.ConfigDict) -> list[str]:
+  """Dotted keys, with both values, in which two configurations promise different trainings."""
+
+  def leaves(config, prefix='') -> dict:
+    flat = {}
+    for key, value in config.items():
+      is_section = isinstance(value, ml_collections.ConfigDict)
+      flat |= leaves(value, f'{prefix}{key}.') if is_section else {f'{prefix}{key}': value}
+    return flat
+
+  first, second = leaves(ours), leaves(theirs)
+  return [
+    f'{key} {first[key]!r} -> {second.get(key)!r}'
+    for key in first
+    if first[key] != second.get(key) and not key.startswith(MAY_CHANGE)
+  ]

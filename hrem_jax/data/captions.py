@@ -1,0 +1,89 @@
+"""Caption and id files, and which image each caption belongs to."""
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from hrem_jax.data.features import open_array, repeats_each_image
+from hrem_jax.errors import UserError
+
+CAPTIONS_PER_IMAGE = 5  # of the field's files; own data may have any number
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+  """The lines of a UTF-8 file, without their ends.
+
+  Raises:
+    UserError: The file is missing, not UTF-8 or has an empty line; the message names the line, counted from 1.
+  """
+  if not path.is_file():
+    raise UserError(f'{path}: no such file')
+  lines = []
+  for number, line in enumerate(path.read_bytes().removesuffix(b'\n').split(b'\n'), start=1):
+    try:
+      text = line.decode('utf-8').strip()
+    except UnicodeDecodeError as error:
+      raise UserError(f'{path}: line {number} is not UTF-8: byte {error.object[error.start]:#04x}') from error
+    if not text:
+      raise UserError(f'{path}: line {number} is empty')
+    lines.append(text)
+  return lines
+
+
+def assign_owners(
+  features_path: pathlib.Path, num_captions: int, ids: Sequence[str] | None
+) -> tuple[Int[np.ndarray, ' t'], int]:
+  """The image row of each caption, and how often the features file repeats each image.
+
+  The conventions, in this order:
+    * as many ids as captions, in runs, with one row (or one row per caption) for each run: any number of captions
+      per image;
+    * as many rows as captions: the field's dev and test files, every row five times, if the rows do repeat; else one
+      caption per image;
+    * captions a multiple of rows: that many captions for each image, in order.
+
+  Args:
+    features_path: `SPLIT_ims.npy`.
+    num_captions: Lines of `SPLIT_caps.txt`.
+    ids: Lines of `SPLIT_ids.txt`, one per image or one per caption; None where there is no such file.
+
+  Raises:
+    UserError: None of them fits.
+  """
+  features = open_array(features_path, num_dimensions=3)
+  rows = len(features)
+  if ids is not None and len(ids) == num_captions:
+    starts = np.array([True, *(a != b for a, b in itertools.pairwise(ids))])
+    num_images = int(starts.sum())
+    owner = np.cumsum(starts) - 1
+    if num_images == rows:
+      return owner, 1
+    if rows == num_captions and num_captions == num_images * CAPTIONS_PER_IMAGE:
+      return owner, CAPTIONS_PER_IMAGE
+  if rows == num_captions:
+    repeat = CAPTIONS_PER_IMAGE if rows % CAPTIONS_PER_IMAGE == 0 else 1
+    repeat = repeat if repeats_each_image(features, repeat) else 1
+    return np.arange(num_captions) // repeat, repeat
+  if rows and num_captions % rows == 0:
+    return np.arange(num_captions) // (num_captions // rows), 1
+  raise UserError(
+    f'{features_path.parent}: {num_captions} captions do not divide into the {rows} images of {features_path.name}; '
+    f'for other than equal numbers give {features_path.name.replace("_ims.npy", "_ids.txt")} one id per caption'
+  )
+
+
+def image_ids(
+  num_images: int, owner: Int[np.ndarray, ' t'], ids: Sequence[str] | None, path: pathlib.Path
+) -> list[str]:
+  """One id per image, from a file that has one per image or one per caption; the row's number where there is none."""
+  if ids is None:
+    return [str(row) for row in range(num_images)]
+  if len(ids) == num_images:
+    return list(ids)
+  if len(ids) == len(owner):
+    first_caption = np.searchsorted(owner, np.arange(num_images))
+    return [ids[caption] for caption in first_caption]
+  raise UserError(f'{path}: {len(ids)} ids, expected one per image ({num_images}) or one per caption ({len(owner)})')

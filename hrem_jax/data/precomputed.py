@@ -1,0 +1,56 @@
+"""One split of a data set in the field's precomputed layout (see docs/data.md)."""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+import numpy as np
+from jaxtyping import Int
+
+from hrem_jax.data.captions import assign_owners, image_ids, read_lines
+from hrem_jax.data.features import RegionFeatures
+from hrem_jax.errors import UserError
+
+LAYOUT = """the layout is
+  {folder}/SPLIT_ims.npy   (images, regions, features) float16 or float32
+  {folder}/SPLIT_caps.txt  one caption a line, UTF-8
+  {folder}/SPLIT_ids.txt   optional, one image id a line
+for SPLIT = train, dev, test (docs/data.md tells where the field's features come from and how to make own ones)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Images, their captions and who owns which."""
+
+  name: str
+  features: RegionFeatures
+  captions: list[str]
+  owner: Int[np.ndarray, ' t']  # image row of each caption
+  ids: list[str]  # of the images
+
+  @property
+  def num_images(self) -> int:
+    return len(self.features)
+
+
+def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Where the files of the section `data` lie."""
+  return pathlib.Path(config.directory).expanduser() / f'{config.name}_precomp'
+
+
+def load_split(folder: pathlib.Path, split: str) -> Split:
+  """Opens a split; of the features nothing but the header is read.
+
+  Raises:
+    UserError: A file is missing or wrong; the message names it and says what is expected.
+  """
+  features_path, captions_path = folder / f'{split}_ims.npy', folder / f'{split}_caps.txt'
+  missing = [path.name for path in (features_path, captions_path) if not path.is_file()]
+  if missing:
+    raise UserError(f'{folder}: {" and ".join(missing)} not found; {LAYOUT.format(folder=folder)}')
+  ids_path = folder / f'{split}_ids.txt'
+  ids = read_lines(ids_path) if ids_path.is_file() else None
+  captions = read_lines(captions_path)
+  owner, repeat = assign_owners(features_path, len(captions), ids)
+  features = RegionFeatures(features_path, repeat=repeat)
+  return Split(split, features, captions, owner, image_ids(len(features), owner, ids, ids_path))

@@ -1,0 +1,46 @@
+"""Captions are tokenised once; the numbers are kept in the user's cache, keyed by captions and vocabulary."""
+
+import hashlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions, tokenize
+from hrem_jax.files import replacing
+
+FORMAT = 1  # of what is cached; part of the key
+
+
+def cache_folder(configured: str = '') -> pathlib.Path:
+  """`configured`, or the user's cache folder."""
+  if configured:
+    return pathlib.Path(configured).expanduser()
+  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'hrem_jax'
+
+
+def cached_tokens(captions: Sequence[str], tokenizer: TextTokenizer, *, folder: pathlib.Path) -> TokenizedCaptions:
+  """`tokenize(captions, tokenizer)`, from the cache where it is there; a folder that cannot be written is no error."""
+  path = folder / 'tokens' / f'{_key(captions, tokenizer)}.npz'
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return TokenizedCaptions(arrays['tokens'], arrays['words'], arrays['offsets'])
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    pass  # not there, or damaged: made anew
+  tokenized = tokenize(captions, tokenizer)
+  try:
+    with replacing(path) as temporary:
+      np.savez(temporary, tokens=tokenized.tokens, words=tokenized.words, offsets=tokenized.offsets)
+  except OSError:
+    pass  # a cache is a convenience
+  return tokenized
+
+
+def _key(captions: Sequence[str], tokenizer: TextTokenizer) -> str:
+  digest = hashlib.sha256(f'{FORMAT}\n{tokenizer.to_json()}\n'.encode())
+  for caption in captions:
+    digest.update(caption.encode())
+    digest.update(b'\n')
+  return digest.hexdigest()[:32]

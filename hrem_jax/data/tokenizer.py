@@ -1,0 +1,138 @@
+"""Captions to token numbers: BERT's WordPiece or whole words, both by the library `tokenizers`."""
+
+import collections
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tokenizers
+from jaxtyping import Int
+from tokenizers import models, normalizers, pre_tokenizers
+
+from hrem_jax.errors import UserError
+
+# Role -> how BERT and how our own vocabularies call it.
+SPECIAL_TOKENS = {
+  'pad': ('[PAD]', '<pad>'),
+  'start': ('[CLS]', '<start>'),
+  'end': ('[SEP]', '<end>'),
+  'unknown': ('[UNK]', '<unk>'),
+  'mask': ('[MASK]', '<mask>'),
+}
+
+
+class TextTokenizer:
+  """A vocabulary and how captions are split into it.
+
+  `words` below numbers the basic tokens of a caption (split at spaces and punctuation): augmentation drops whole
+  words, not pieces.
+  """
+
+  def __init__(self, tokenizer: tokenizers.Tokenizer, *, source: str):
+    self._tokenizer = tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    for role, names in SPECIAL_TOKENS.items():
+      found = [number for number in map(tokenizer.token_to_id, names) if number is not None]
+      if not found:
+        raise UserError(f'{source}: the vocabulary has no token {" or ".join(names)}')
+      setattr(self, role, found[0])
+
+  @property
+  def vocab_size(self) -> int:
+    return self._tokenizer.get_vocab_size()
+
+  def encode(self, captions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    """For each caption its token numbers, without start and end, and the word that each token is a piece of."""
+    encodings = self._tokenizer.encode_batch(list(captions), add_special_tokens=False)
+    return [(encoding.ids, encoding.word_ids) for encoding in encodings]
+
+  def pieces(self, tokens: Iterable[int]) -> list[str]:
+    """The strings of some tokens."""
+    return [self._tokenizer.id_to_token(int(token)) for token in tokens]
+
+  def to_json(self) -> str:
+    """Everything about it: `from_json` reads it back, and so does `tokenizers.Tokenizer.from_str`."""
+    return self._tokenizer.to_str()
+
+
+def from_json(text: str, *, source: str) -> TextTokenizer:
+  try:
+    return TextTokenizer(tokenizers.Tokenizer.from_str(text), source=source)
+  except Exception as error:  # the library raises bare Exception
+    raise UserError(f'{source}: not a tokenizer file: {error}') from error
+
+
+def wordpiece(vocabulary: dict[str, int], *, lowercase: bool = True, source: str = 'vocabulary') -> TextTokenizer:
+  """BERT's tokenizer: basic tokens, then the longest pieces of the vocabulary, greedily from the left."""
+  tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token='[UNK]', max_input_chars_per_word=100))
+  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+  tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  return TextTokenizer(tokenizer, source=source)
+
+
+def read_wordpiece(folder: pathlib.Path) -> TextTokenizer:
+  """The tokenizer of a Hugging Face folder of a BERT: `vocab.txt`, or `tokenizer.json` where there is no such file."""
+  vocabulary, whole = folder / 'vocab.txt', folder / 'tokenizer.json'
+  if vocabulary.is_file():
+    pieces = vocabulary.read_text(encoding='utf-8').removesuffix('\n').split('\n')
+    settings = folder / 'tokenizer_config.json'
+    lowercase = json.loads(settings.read_text('utf-8')).get('do_lower_case', True) if settings.is_file() else True
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    return wordpiece(numbers, lowercase=lowercase, source=str(vocabulary))
+  if whole.is_file():
+    return from_json(whole.read_text('utf-8'), source=str(whole))
+  raise UserError(f'{folder}: neither vocab.txt nor tokenizer.json: the tokenizer of the BERT is expected there')
+
+
+def build_vocabulary(captions: Sequence[str], *, min_count: int = 1) -> TextTokenizer:
+  """A whole-word tokenizer from (training) captions: the special tokens, then words by falling count, then by name."""
+  normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+  counts = collections.Counter(
+    word for caption in captions for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))
+  )
+  words = sorted((word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word))
+  special = [ours for _, ours in SPECIAL_TOKENS.values()]
+  vocabulary = {word: number for number, word in enumerate([*special, *words])}
+  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
+  tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+  return TextTokenizer(tokenizer, source='vocabulary of the training captions')
+
+
+class TokenizedCaptions:
+  """The tokens of many captions in flat arrays; caption `j` has the slice `offsets[j]:offsets[j + 1]`.
+
+  Args:
+    tokens: Token numbers without start and end.
+    words: The word of its caption that each token is a piece of.
+    offsets: One more than there are captions.
+  """
+
+  def __init__(self, tokens: Int[np.ndarray, ' n'], words: Int[np.ndarray, ' n'], offsets: Int[np.ndarray, ' t+1']):
+    self.tokens, self.words, self.offsets = tokens, words, offsets
+
+  def __len__(self) -> int:
+    return len(self.offsets) - 1
+
+  @property
+  def lengths(self) -> Int[np.ndarray, ' t']:
+    """Tokens per caption, start and end included."""
+    return np.diff(self.offsets) + 2
+
+  def caption(self, index: int) -> tuple[Int[np.ndarray, ' w'], Int[np.ndarray, ' w']]:
+    """Tokens and words of one caption."""
+    where = slice(self.offsets[index], self.offsets[index + 1])
+    return self.tokens[where], self.words[where]
+
+
+def tokenize(captions: Sequence[str], tokenizer: TextTokenizer, *, chunk: int = 20_000) -> TokenizedCaptions:
+  """Tokenises captions, a chunk at a time: the library's objects are many times larger than the numbers."""
+  tokens, words, lengths = [], [], []
+  for start in range(0, len(captions), chunk):
+    for caption_tokens, caption_words in tokenizer.encode(captions[start : start + chunk]):
+      tokens.append(np.asarray(caption_tokens, np.int32))
+      words.append(np.asarray(caption_words, np.int32))
+      lengths.append(len(caption_tokens))
+  flat = [np.concatenate(parts) if parts else np.zeros(0, np.int32) for parts in (tokens, words)]
+  return TokenizedCaptions(*flat, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))

@@ -1,0 +1,1 @@
+"""Linen modules: they hold the parameters and call the functions of `hrem_jax.ops`."""

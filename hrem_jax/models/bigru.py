@@ -1,0 +1,66 @@
+"""Word embeddings and one bidirectional GRU layer (METHOD section 1)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def uniform_init(bound: float):
+  """U(-bound, bound)."""
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Gru(nn.Module):
+  """One direction; the state passes padding unchanged, so padding anywhere has no effect on real words.
+
+  Gates in the order reset, update, candidate; the candidate's recurrent bias stands inside the reset gate.
+  """
+
+  hidden_size: int
+  reverse: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 't w f'], mask: Bool[Array, 't w']) -> Float[Array, 't w h']:
+    size = self.hidden_size
+    init = uniform_init(size**-0.5)
+    # The input's part of the gates is one product for all words, outside the recurrence.
+    inputs = nn.Dense(3 * size, kernel_init=init, bias_init=init, dtype=self.dtype, name='input')(x)
+    kernel = self.param('recurrent_kernel', init, (size, 3 * size)).astype(self.dtype)
+    bias = self.param('recurrent_bias', init, (3 * size,)).astype(self.dtype)
+
+    def step(state, word):
+      inputs, mask = word
+      recurrent = state @ kernel + bias
+      input_reset, input_update, input_candidate = jnp.split(inputs, 3, axis=-1)
+      state_reset, state_update, state_candidate = jnp.split(recurrent, 3, axis=-1)
+      reset = jax.nn.sigmoid(input_reset + state_reset)
+      update = jax.nn.sigmoid(input_update + state_update)
+      candidate = jnp.tanh(input_candidate + reset * state_candidate)
+      state = jnp.where(mask[:, None], (1 - update) * candidate + update * state, state)
+      return state, state
+
+    words_first = (jnp.swapaxes(inputs, 0, 1), mask.T)
+    start = jnp.zeros((len(x), size), inputs.dtype)
+    _, states = jax.lax.scan(step, start, words_first, reverse=self.reverse)
+    return jnp.swapaxes(states, 0, 1)
+
+
+class BiGru(nn.Module):
+  """Tokens to states: the mean of the two directions."""
+
+  vocab_size: int
+  word_size: int
+  hidden_size: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, train: bool = False
+  ) -> Float[Array, 't w h']:
+    del train  # nothing here differs in training
+    x = self.param('word_embeddings', uniform_init(0.1), (self.vocab_size, self.word_size))[tokens]
+    forward = Gru(self.hidden_size, dtype=self.dtype, name='forward')(x, mask)
+    backward = Gru(self.hidden_size, reverse=True, dtype=self.dtype, name='backward')(x, mask)
+    return (forward + backward) / 2

@@ -1,0 +1,48 @@
+"""What both encoders share: the fragment relation graph, pooling and their result (METHOD section 1)."""
+
+import flax
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hrem_jax.models.transformer import TransformerLayer
+from hrem_jax.ops.pooling import l2_normalize, pool_fragments
+
+
+@flax.struct.dataclass
+class Encoded:
+  """Instances of one modality after their encoder."""
+
+  embedding: Float[Array, 'b d']  # unit norm
+  pooled: Float[Array, 'b d']  # the same before normalisation
+  fragments: Float[Array, 'b k d']  # before the fragment graph: what the association graph looks at
+  mask: Bool[Array, 'b k']  # True for real fragments
+
+
+class FragmentPooling(nn.Module):
+  """Fragment relation graph (one Transformer layer, no positions), then pooling to one vector."""
+
+  num_heads: int = 16
+  dropout: float = 0.1
+  residual_weight: float = 0.8
+  use_graph: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, train: bool = False) -> Encoded:
+    related = fragments
+    if self.use_graph:
+      layer = TransformerLayer(
+        num_heads=self.num_heads,
+        feed_forward_size=fragments.shape[-1],
+        dropout=self.dropout,
+        attention_dropout=self.dropout,
+        feed_forward_dropout=self.dropout,
+        dtype=self.dtype,
+        name='graph',
+      )
+      related = layer(fragments, mask=mask[:, None, :], train=train)
+    # float32 from here on: pooling, norms and everything between instances.
+    fragments, related = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (fragments, related))
+    pooled = pool_fragments(fragments, related, mask, residual_weight=self.residual_weight)
+    return Encoded(embedding=l2_normalize(pooled), pooled=pooled, fragments=fragments, mask=mask)

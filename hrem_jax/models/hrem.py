@@ -1,0 +1,96 @@
+"""The whole matcher: two encoders and, while training, the relations among the instances of a batch."""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import Array, Bool, Float, Int
+
+from hrem_jax.models.association import Association, share_initial_relevance
+from hrem_jax.models.bert import Bert
+from hrem_jax.models.bigru import BiGru
+from hrem_jax.models.encoders import Encoded, FragmentPooling
+from hrem_jax.models.image_encoder import ImageEncoder
+from hrem_jax.models.interaction import Fusion
+from hrem_jax.models.text_encoder import TextEncoder
+from hrem_jax.ops.relations import Relations
+
+
+@flax.struct.dataclass
+class Outputs:
+  """Everything the objective looks at. The last three are None where the graph is not active."""
+
+  images: Encoded
+  texts: Encoded
+  relations: Relations | None = None
+  enhanced_images: Float[Array, 'i d'] | None = None  # v', unit norm
+  enhanced_texts: Float[Array, 't d'] | None = None  # u', unit norm
+
+
+class HREM(nn.Module):
+  """Fu et al., CVPR 2023. Each encoder also works alone: `model.apply(variables, ..., method='encode_texts')`."""
+
+  image_encoder: ImageEncoder
+  text_encoder: TextEncoder
+  association: Association | None = None  # None: no instance level at all
+  interaction: Fusion | None = None
+
+  def encode_images(self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False) -> Encoded:
+    return self.image_encoder(regions, mask, train=train)
+
+  def encode_texts(self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, train: bool = False) -> Encoded:
+    return self.text_encoder(tokens, mask, train=train)
+
+  def __call__(
+    self,
+    regions: Float[Array, 'i r f'],
+    region_mask: Bool[Array, 'i r'],
+    tokens: Int[Array, 't w'],
+    word_mask: Bool[Array, 't w'],
+    *,
+    graph_active: bool,
+    train: bool = False,
+  ) -> Outputs:
+    """Encodes a batch and, where `graph_active` (static), lets its instances look at each other."""
+    images = self.encode_images(regions, region_mask, train=train)
+    texts = self.encode_texts(tokens, word_mask, train=train)
+    if not graph_active or self.association is None:
+      return Outputs(images, texts)
+    relations = self.association(images, texts)
+    return Outputs(images, texts, relations, *self.interaction(images, texts, relations, train=train))
+
+
+def build_model(config: ml_collections.ConfigDict) -> HREM:
+  """The module that `config` (the section `model` of a configuration) describes."""
+  dtype = jnp.dtype(config.dtype)
+
+  def pooling(use_graph: bool) -> FragmentPooling:
+    return FragmentPooling(config.num_heads, config.dropout, config.residual_weight, use_graph, dtype)
+
+  language_models = {
+    'bert': lambda: Bert(**config.bert, dtype=dtype),
+    'bigru': lambda: BiGru(**config.bigru, hidden_size=config.embedding_size, dtype=dtype),
+  }
+  interactions = {
+    'fusion': lambda: Fusion(config.num_heads, config.dropout, config.relevance_weight, config.normalize_inputs),
+    'none': lambda: None,
+  }
+  return HREM(
+    image_encoder=ImageEncoder(config.embedding_size, pooling(config.image_graph), dtype),
+    text_encoder=TextEncoder(config.embedding_size, language_models[config.text](), pooling(config.text_graph), dtype),
+    association=None if config.interaction == 'none' else Association(**config.association),
+    interaction=interactions[config.interaction](),
+  )
+
+
+def init_variables(model: HREM, rng: jax.Array, *, region_size: int) -> dict:
+  """Parameters and batch statistics of all parts, from shapes alone: `{'params': ..., 'batch_stats': ...}`."""
+  real = jnp.ones((2, 2), bool)
+  variables = model.init(
+    rng, jnp.zeros((2, 2, region_size)), real, jnp.zeros((2, 2), jnp.int32), real, graph_active=True
+  )
+  params = dict(variables['params'])
+  if 'association' in params:
+    params['association'] = share_initial_relevance(params['association'])
+  return {'params': params, 'batch_stats': variables['batch_stats']}

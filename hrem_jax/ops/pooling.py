@@ -1,0 +1,61 @@
+"""From fragments to one vector per instance (METHOD section 1; paper section 3.1)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+NORM_EPSILON = 1e-8
+
+
+def safe_norm(x: Float[Array, '*b d'], *, axis: int = -1, keepdims: bool = False) -> Float[Array, '...']:
+  """Euclidean norm whose gradient at zero is zero instead of NaN.
+
+  The inner `where` keeps the square root away from zero, the outer one restores the value: only both together are
+  finite forward and backward.
+  """
+  squared = jnp.sum(x * x, axis=axis, keepdims=keepdims)
+  is_zero = squared == 0
+  return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def l2_normalize(x: Float[Array, '*b d'], *, axis: int = -1) -> Float[Array, '*b d']:
+  """`x / (|x| + 1e-8)` along `axis`, in the dtype of `x`; a zero vector stays zero."""
+  return x / (safe_norm(x, axis=axis, keepdims=True) + NORM_EPSILON)
+
+
+def masked_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k']) -> Float[Array, 'b d']:
+  """Mean over the real fragments of each instance; an instance without any gives zeros."""
+  total = jnp.sum(jnp.where(mask[..., None], fragments, 0.0), axis=1)
+  return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+
+
+def top_k_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, top_k: int = 2) -> Float[Array, 'b d']:
+  """Mean of each channel's `top_k` largest values over the real fragments.
+
+  An instance with fewer real fragments than `top_k` is averaged over those that it has; with none it gives zeros.
+  """
+  by_channel = jnp.swapaxes(jnp.where(mask[..., None], fragments, -jnp.inf), 1, 2)  # [b, d, k]
+  largest, _ = jax.lax.top_k(by_channel, min(top_k, fragments.shape[1]))  # [b, d, top_k]
+  is_real = jnp.isfinite(largest)
+  return jnp.sum(jnp.where(is_real, largest, 0.0), axis=-1) / jnp.maximum(jnp.sum(is_real, axis=-1), 1)
+
+
+def pool_fragments(
+  fragments: Float[Array, 'b k d'],
+  related: Float[Array, 'b k d'],
+  mask: Bool[Array, 'b k'],
+  *,
+  residual_weight: float = 0.8,
+) -> Float[Array, 'b d']:
+  """One vector per instance, not yet normalised.
+
+  Args:
+    fragments: Region or word features before the fragment relation graph.
+    related: The same after the graph; pass `fragments` where the graph is switched off.
+    mask: True for real fragments.
+    residual_weight: Share of the first term (0.8 in the paper).
+
+  Returns:
+    `residual_weight * top-2 mean of fragments + (1 - residual_weight) * mean of related`.
+  """
+  return residual_weight * top_k_mean(fragments, mask) + (1 - residual_weight) * masked_mean(related, mask)

@@ -1,0 +1,105 @@
+"""A BERT from a Hugging Face folder: sizes from `config.json`, weights from `model.safetensors`, by name."""
+
+import json
+import pathlib
+
+import numpy as np
+import safetensors.numpy
+
+from hrem_jax.errors import UserError
+from hrem_jax.ports.bert_names import bert_entries
+from hrem_jax.ports.tables import read_entries
+
+WANTED_FILES = ('config.json', 'model.safetensors', 'vocab.txt', 'tokenizer.json', 'tokenizer_config.json')
+
+
+def find_folder(name: str) -> pathlib.Path:
+  """The folder that `name` means: a local one, or a hub's name (`google-bert/bert-base-uncased`), fetched or cached.
+
+  Raises:
+    UserError: There is no such folder, and the hub cannot be reached or does not know the name.
+  """
+  folder = pathlib.Path(name).expanduser()
+  if folder.is_dir():
+    return folder
+  problem = 'no such folder'
+  if not name.startswith(('/', '.', '~')):
+    import huggingface_hub  # comes with transformers; half a second that local folders need not pay
+
+    try:
+      return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED_FILES)))
+    except Exception as error:  # every kind of network trouble
+      problem = f'no such folder here, and the Hugging Face hub did not give it ({type(error).__name__})'
+  raise UserError(
+    f'config.model.weights={name!r}: {problem}; expected is a folder with config.json, model.safetensors and '
+    'vocab.txt, for example one made on a machine with a network by `hf download google-bert/bert-base-uncased '
+    '--local-dir bert-base-uncased`'
+  )
+
+
+def bert_sizes(folder: pathlib.Path) -> dict:
+  """The section `model.bert` of a configuration from the folder's `config.json`.
+
+  Raises:
+    UserError: The file is missing or describes something that is not a BERT as it is built here.
+  """
+  path = folder / 'config.json'
+  if not path.is_file():
+    raise UserError(f'{path}: no such file; expected is a Hugging Face folder of a BERT')
+  try:
+    config = json.loads(path.read_text('utf-8'))
+    expected = {
+      'model_type': 'bert',
+      'hidden_act': 'gelu',
+      'position_embedding_type': 'absolute',
+      'type_vocab_size': 2,
+    }
+    for key, value in expected.items():
+      if config.get(key, value) != value:
+        raise UserError(f'{path}: {key} is {config[key]!r}, expected {value!r}')
+    return dict(
+      vocab_size=config['vocab_size'],
+      hidden_size=config['hidden_size'],
+      num_layers=config['num_hidden_layers'],
+      num_heads=config['num_attention_heads'],
+      intermediate_size=config['intermediate_size'],
+      max_positions=config['max_position_embeddings'],
+      dropout=config.get('hidden_dropout_prob', 0.1),
+      norm_epsilon=config.get('layer_norm_eps', 1e-12),
+    )
+  except ValueError as error:
+    raise UserError(f'{path}: not JSON: {error}') from error
+  except KeyError as error:
+    raise UserError(f'{path}: no key {error}') from error
+
+
+def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
+  """The parameters of `hrem_jax.models.bert.Bert` from `model.safetensors`; what it has more (the pooler) is left.
+
+  Raises:
+    UserError: The file is missing, damaged or lacks a tensor.
+  """
+  path = folder / 'model.safetensors'
+  if not path.is_file():
+    raise UserError(f'{path}: no such file; weights are read from safetensors only (a torch pickle can hold code)')
+  try:
+    tensors = safetensors.numpy.load_file(path)
+  except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    raise UserError(f'{path}: not a whole safetensors file: {error}') from error
+  prefix = 'bert.' if any(name.startswith('bert.') for name in tensors) else ''
+  tensors = {_today(name): np.asarray(array, np.float32) for name, array in tensors.items()}
+  return read_entries(tensors, bert_entries(theirs=prefix), source=str(path), num_layers=num_layers)
+
+
+def _today(name: str) -> str:
+  """Files from the first years call a norm's parameters gamma and beta."""
+  return name.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
+
+
+def merge_checked(ours: dict, theirs: dict, *, source: str, path: str = '') -> dict:
+  """`theirs` in place of `ours`, whose tree and shapes it must have."""
+  if isinstance(ours, dict):
+    return {name: merge_checked(ours[name], theirs[name], source=source, path=f'{path}/{name}') for name in ours}
+  if ours.shape != theirs.shape:
+    raise UserError(f'{source}: {path[1:]} has shape {theirs.shape}, the model expects {ours.shape}')
+  return theirs

@@ -1,0 +1,87 @@
+"""The parameters of the authors' PyTorch program as ours: the tables of names."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from hrem_jax.ports.bert_names import bert_entries
+from hrem_jax.ports.tables import Entry, dense, norm, read_entries
+
+
+def _third(position: int) -> Callable[[np.ndarray], np.ndarray]:
+  """PyTorch's attention keeps query, key and value as one (3d, d) weight, in this order."""
+  return lambda array: np.split(array, 3)[position].T
+
+
+def transformer_entries(ours: str, theirs: str) -> list[Entry]:
+  """`torch.nn.TransformerEncoderLayer` as `hrem_jax.models.transformer.TransformerLayer`."""
+  entries = []
+  for position, name in enumerate(('query', 'key', 'value')):
+    entries.append(Entry(f'{ours}/attention/{name}/kernel', f'{theirs}.self_attn.in_proj_weight', _third(position)))
+    entries.append(Entry(f'{ours}/attention/{name}/bias', f'{theirs}.self_attn.in_proj_bias', _third(position)))
+  return [
+    *entries,
+    *dense(f'{ours}/attention/output', f'{theirs}.self_attn.out_proj'),
+    *norm(f'{ours}/attention_norm', f'{theirs}.norm1'),
+    *dense(f'{ours}/feed_forward_in', f'{theirs}.linear1'),
+    *dense(f'{ours}/feed_forward_out', f'{theirs}.linear2'),
+    *norm(f'{ours}/feed_forward_norm', f'{theirs}.norm2'),
+  ]
+
+
+def image_encoder_entries() -> list[Entry]:
+  return [
+    *dense('projection/linear', 'fc.fc'),
+    *dense('projection/mlp_in', 'fc.mlp.layers.0'),
+    *norm('projection/mlp_norm', 'fc.mlp.bns.0'),
+    *dense('projection/mlp_out', 'fc.mlp.layers.1'),
+    *transformer_entries('pooling/graph', 'aggr.layers.0'),
+  ]
+
+
+def batch_stats_entries() -> list[Entry]:
+  return [
+    Entry('projection/mlp_norm/mean', 'fc.mlp.bns.0.running_mean'),
+    Entry('projection/mlp_norm/variance', 'fc.mlp.bns.0.running_var'),
+  ]
+
+
+def text_encoder_entries() -> list[Entry]:
+  return [
+    *bert_entries('language_model/', 'bert.'),
+    *dense('linear', 'linear'),
+    *transformer_entries('pooling/graph', 'aggr.layers.0'),
+  ]
+
+
+def association_entries() -> list[Entry]:
+  return [
+    entry
+    for direction in ('i2t', 't2i')
+    for layer, position in (('hidden', 0), ('output', 3))
+    for entry in dense(f'{direction}/{layer}', f'adj_model.adj_learning.mlp_{direction}.{position}')
+  ]
+
+
+def read_release(
+  image_encoder: Mapping[str, np.ndarray],
+  text_encoder: Mapping[str, np.ndarray],
+  criterion: Mapping[str, np.ndarray],
+  *,
+  num_layers: int,
+  source: str,
+) -> dict:
+  """The release's three state dicts as `{'params': ..., 'batch_stats': ...}` of `hrem_jax.models.hrem.HREM`."""
+
+  def read(tensors, entries):
+    return read_entries(tensors, entries, source=source, num_layers=num_layers)
+
+  return {
+    'params': {
+      'image_encoder': read(image_encoder, image_encoder_entries()),
+      'text_encoder': read(text_encoder, text_encoder_entries()),
+      'association': read(criterion, association_entries()),
+      'interaction': read(criterion, transformer_entries('layer', 'gnn.layers.0')),
+    },
+    'batch_stats': {'image_encoder': read(image_encoder, batch_stats_entries())},
+  }

@@ -1,0 +1,61 @@
+"""One mechanism for weights from elsewhere: tables of (our path, their name, how to read it)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import flax
+import numpy as np
+
+from hrem_jax.errors import UserError
+
+
+class Entry(NamedTuple):
+  """One parameter of ours. `{layer}` in `theirs` stands for a layer number: those are stacked along a first axis."""
+
+  ours: str  # path in our tree, '/' between the levels
+  theirs: str
+  read: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+def dense(ours: str, theirs: str) -> list[Entry]:
+  """A PyTorch Linear keeps its weight as (out, in), ours as (in, out)."""
+  return [Entry(f'{ours}/kernel', f'{theirs}.weight', np.transpose), Entry(f'{ours}/bias', f'{theirs}.bias')]
+
+
+def norm(ours: str, theirs: str) -> list[Entry]:
+  return [Entry(f'{ours}/scale', f'{theirs}.weight'), Entry(f'{ours}/bias', f'{theirs}.bias')]
+
+
+def read_entries(
+  tensors: Mapping[str, np.ndarray], entries: Iterable[Entry], *, source: str, num_layers: int = 0
+) -> dict:
+  """Builds the nested tree of our parameters.
+
+  Args:
+    tensors: Their arrays by name.
+    entries: The table.
+    source: The file, for the error message.
+    num_layers: How many `{layer}` there are.
+
+  Raises:
+    UserError: A name of the table is not among `tensors`.
+  """
+
+  def read(entry: Entry, name: str) -> np.ndarray:
+    if name not in tensors:
+      raise UserError(f'{source}: no tensor {name!r} (wanted for {entry.ours}); it holds {_some_names(tensors)}')
+    return np.ascontiguousarray(entry.read(tensors[name]))
+
+  tree = {}
+  for entry in entries:
+    if '{layer}' in entry.theirs:
+      layers = [read(entry, entry.theirs.format(layer=layer)) for layer in range(num_layers)]
+      tree[entry.ours] = np.stack(layers)
+    else:
+      tree[entry.ours] = read(entry, entry.theirs)
+  return flax.traverse_util.unflatten_dict(tree, sep='/')
+
+
+def _some_names(tensors: Mapping[str, np.ndarray], shown: int = 3) -> str:
+  names = sorted(tensors)
+  return ', '.join(map(repr, names[:shown])) + (f' and {len(names) - shown} more' if len(names) > shown else '')

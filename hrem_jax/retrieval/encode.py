@@ -1,0 +1,70 @@
+"""Whole data sets to embeddings, with the two encoders alone."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from hrem_jax.data.pipeline import image_chunks, text_chunks
+from hrem_jax.data.precomputed import Split
+from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
+from hrem_jax.models.hrem import HREM
+from hrem_jax.sharding import replicated, split_rows
+
+
+class DataEncoder:
+  """Encodes with compiled functions that are kept: make one per run and call it as often as needed.
+
+  Every process encodes the whole set together with the others and gets all of it.
+  """
+
+  def __init__(self, model: HREM, mesh: Mesh, *, chunk_size: int):
+    self._mesh, self._chunk_size = mesh, chunk_size
+
+    def compiled(method: str):
+      encode = functools.partial(model.apply, method=method)
+      shardings = (replicated(mesh), split_rows(mesh), split_rows(mesh))
+      return jax.jit(
+        lambda variables, x, mask: encode(variables, x, mask).embedding,
+        in_shardings=shardings,
+        out_shardings=replicated(mesh),
+      )
+
+    self._images, self._texts = compiled('encode_images'), compiled('encode_texts')
+
+  def encode_images(self, variables: dict, split: Split) -> Float[np.ndarray, 'i d']:
+    """Unit-norm float32 embeddings in the order of the file."""
+    chunks = image_chunks(split, self._chunk_size)
+    return self._gather(self._images, variables, chunks, split.num_images)
+
+  def encode_texts(
+    self, variables: dict, tokenized: TokenizedCaptions, tokenizer: TextTokenizer, buckets: tuple[int, ...]
+  ) -> Float[np.ndarray, 't d']:
+    """Unit-norm float32 embeddings in the order of the captions."""
+    chunks = text_chunks(tokenized, tokenizer, self._chunk_size, buckets)
+    return self._gather(self._texts, variables, chunks, len(tokenized))
+
+  def _gather(self, encode, variables: dict, chunks, count: int) -> np.ndarray:
+    embeddings, waiting = None, []
+    for index, inputs, mask in chunks:
+      waiting.append((index, encode(variables, self._global(inputs), self._global(mask))))
+      # One chunk is read from disk while the device works on the one before.
+      if len(waiting) > 1:
+        embeddings = _store(embeddings, *waiting.pop(0), count)
+    for index, encoded in waiting:
+      embeddings = _store(embeddings, index, encoded, count)
+    return embeddings
+
+  def _global(self, rows: np.ndarray) -> jax.Array:
+    """Every process has all rows; each device takes its own."""
+    return jax.make_array_from_callback(rows.shape, split_rows(self._mesh), lambda where: rows[where])
+
+
+def _store(embeddings: np.ndarray | None, index: np.ndarray, encoded: jax.Array, count: int) -> np.ndarray:
+  rows = np.asarray(encoded)[: len(index)]
+  if embeddings is None:
+    embeddings = np.empty((count, rows.shape[1]), rows.dtype)
+  embeddings[index] = rows
+  return embeddings

@@ -1,0 +1,112 @@
+"""A trained run on disk: its configuration, vocabulary and checkpoints (docs/checkpoints.md)."""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from hrem_jax import configuration
+from hrem_jax.data import tokenizer as tokenizers
+from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.data.token_cache import cache_folder, cached_tokens
+from hrem_jax.data.tokenizer import TextTokenizer
+from hrem_jax.errors import UserError
+from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.retrieval.encode import DataEncoder
+from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.sharding import data_mesh, replicate
+
+CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a workdir says before any weight is read."""
+
+  config: ml_collections.ConfigDict
+  tokenizer: TextTokenizer
+  model: HREM
+
+
+def open_run(workdir: pathlib.Path) -> Run:
+  """Reads the configuration and the vocabulary.
+
+  Raises:
+    UserError: `workdir` is not one that training wrote.
+  """
+  for name in (CONFIG_FILE, TOKENIZER_FILE):
+    if not (workdir / name).is_file():
+      raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
+  config = configuration.from_json((workdir / CONFIG_FILE).read_text('utf-8'), source=str(workdir / CONFIG_FILE))
+  tokenizer = tokenizers.from_json((workdir / TOKENIZER_FILE).read_text('utf-8'), source=str(workdir / TOKENIZER_FILE))
+  return Run(config, tokenizer, build_model(config.model))
+
+
+def score_of(metrics: dict) -> float:
+  """What ranks checkpoints: rSum on the selection split."""
+  return metrics['rsum']
+
+
+def best_step(workdir: pathlib.Path) -> int:
+  """The step of the checkpoint with the highest rSum on the selection split; the newest if none was evaluated."""
+  options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', read_only=True)
+  folder = (workdir / CHECKPOINTS).absolute()
+  step = None
+  if folder.is_dir():
+    with ocp.CheckpointManager(folder, options=options) as manager:
+      step = manager.best_step()
+      step = manager.latest_step() if step is None else step
+  if step is None:
+    raise UserError(f'{folder}: no checkpoint there')
+  return step
+
+
+def restore_variables(workdir: pathlib.Path, step: int) -> dict:
+  """Parameters and batch statistics of a checkpoint as host arrays, without the optimizer's state."""
+  folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    try:
+      tree = checkpointer.metadata(folder).item_metadata.tree
+      wanted = {name: tree[name] for name in ('params', 'batch_stats')}
+      as_numpy = ocp.checkpoint_utils.construct_restore_args(wanted)
+      as_numpy = _map(lambda _: ocp.RestoreArgs(restore_type='np.ndarray'), as_numpy)
+      restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+      return checkpointer.restore(folder, args=restore)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+      raise UserError(f'{folder}: not a whole checkpoint: {error}') from error
+
+
+def _map(function, tree):
+  return {name: _map(function, value) for name, value in tree.items()} if isinstance(tree, dict) else function(tree)
+
+
+class Evaluator:
+  """Splits of a data set through the encoders to a flat dictionary of metrics (METHOD section 6)."""
+
+  def __init__(self, run: Run, mesh: Mesh):
+    self._run = run
+    self._encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
+
+  def embed(self, variables: dict, split: Split):
+    """Embeddings of the images `[i, d]` and of the captions `[t, d]`."""
+    config = self._run.config
+    tokenized = cached_tokens(split.captions, self._run.tokenizer, folder=cache_folder(config.data.cache))
+    images = self._encoder.encode_images(variables, split)
+    buckets = tuple(config.data.length_buckets)
+    return images, self._encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)
+
+  def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
+    images, texts = self.embed(variables, split)
+    return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
+
+
+def load_best(workdir: pathlib.Path) -> tuple[Run, dict, int, Mesh]:
+  """The run, the variables of its best checkpoint on all devices, that checkpoint's step, and the mesh."""
+  run, mesh, step = open_run(workdir), data_mesh(), best_step(workdir)
+  return run, replicate(restore_variables(workdir, step), mesh), step, mesh
+
+
+def test_split(config: ml_collections.ConfigDict) -> Split:
+  return load_split(data_folder(config.data), config.evaluation.test_split)

@@ -1,0 +1,1 @@
+"""What happens to a batch: state, step, optimizer, checkpoints, sharding and the loop."""

@@ -1,0 +1,167 @@
+"""The training loop. There is one."""
+
+import json
+import pathlib
+import time
+
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from hrem_jax import configuration
+from hrem_jax.data.pipeline import read_ahead
+from hrem_jax.data.token_cache import cache_folder
+from hrem_jax.files import write_text
+from hrem_jax.retrieval.protocols import format_table
+from hrem_jax.retrieval.run import Evaluator, load_best, test_split
+from hrem_jax.sharding import data_mesh, split_batch
+from hrem_jax.training.checkpoint import Checkpoints
+from hrem_jax.training.progress import Progress
+from hrem_jax.training.setup import Setup, first_state, prepare
+from hrem_jax.training.state import TrainState, count_parameters
+from hrem_jax.training.step import jit_train_step
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """Trains, selects the best checkpoint on the selection split, and evaluates it once on the test split.
+
+  Called again with the same arguments it goes on from the newest checkpoint.
+
+  Returns:
+    The metrics of the test split, also in `workdir/results.json`.
+
+  Raises:
+    UserError: Something in the configuration, the data or the workdir is wrong.
+  """
+  keep_compiled(config)
+  setup, mesh = prepare(config, workdir), data_mesh()
+  iterator = read_ahead(setup.batches, setup.num_steps)
+  with Checkpoints(workdir) as checkpoints:
+    state = checkpoints.restore_latest(first_state(setup, mesh), iterator)
+    with _progress(setup, workdir, int(state.step)) as progress:
+      progress.say(summary(setup, state))
+      _run_steps(setup, mesh, state, iterator, checkpoints, progress)
+      return evaluate_best(workdir, progress=progress)
+
+
+def keep_compiled(config: ml_collections.ConfigDict) -> None:
+  """XLA's programs stay in the user's cache: the second start of the same training compiles nothing."""
+  if not jax.config.jax_compilation_cache_dir:  # the user's own setting wins
+    jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache) / 'xla'))
+
+
+def _run_steps(setup: Setup, mesh: Mesh, state: TrainState, iterator, checkpoints: Checkpoints, progress: Progress):
+  """From the state's step to the last one."""
+  config, first_step = setup.run.config, int(state.step)
+  evaluator = Evaluator(setup.run, mesh)
+  update = CompiledSteps(setup, mesh, progress)
+  evaluate_every = max(round(config.evaluation.every_epochs * setup.batches.sampler.steps_per_epoch), 1)
+  for step in range(first_step + 1, setup.num_steps + 1):
+    state, metrics = update(state, split_batch(next(iterator), mesh))
+    is_last = step == setup.num_steps
+    if step % config.training.log_every_steps == 0 or is_last:
+      progress.training(step, {name: float(value) for name, value in metrics.items()})
+    scores = None
+    if step % evaluate_every == 0 or is_last:
+      scores = _select(evaluator, setup, state, progress)
+    if scores or step % config.training.checkpoint_every_steps == 0:
+      checkpoints.save(state, iterator, scores)
+      progress.paused()
+  checkpoints.wait()
+
+
+def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Progress) -> dict[str, float]:
+  """Evaluates the selection split; its rSum ranks the checkpoint."""
+  started, name = time.perf_counter(), setup.selection.name
+  scores = evaluator.evaluate(state.variables, setup.selection, protocol='all')
+  progress.evaluation(int(state.step), name, scores)
+  seconds = time.perf_counter() - started
+  progress.say(f'{name} at step {int(state.step)} ({seconds:.1f} s)\n{format_table(scores)}')
+  return scores
+
+
+class CompiledSteps:
+  """The jitted step for both sides of the warm-up and every batch width, each compiled once, with a word about it."""
+
+  def __init__(self, setup: Setup, mesh: Mesh, progress: Progress):
+    self._setup, self._mesh, self._progress = setup, mesh, progress
+    self._compiled = {}
+    self._warmup_steps = setup.run.config.loss.warmup_steps
+    self._step = None
+
+  def __call__(self, state: TrainState, batch) -> tuple[TrainState, dict]:
+    # The step is counted here, not read from the device: that would wait for the update before.
+    self._step = int(state.step) if self._step is None else self._step + 1
+    key = (self._step >= self._warmup_steps, batch.tokens.shape[1])
+    if key not in self._compiled:
+      self._compiled[key] = self._compile(*key, state, batch)
+    return self._compiled[key](state, batch)
+
+  def _compile(self, graph_active: bool, width: int, state: TrainState, batch):
+    started, run = time.perf_counter(), self._setup.run
+    step = jit_train_step(
+      self._mesh,
+      model=run.model,
+      optimizer=self._setup.optimizer,
+      loss=run.config.loss,
+      seed=run.config.training.seed,
+      graph_active=graph_active and run.model.association is not None,
+    )
+    compiled = step.lower(state, batch).compile()
+    seconds, graph = time.perf_counter() - started, 'with' if graph_active else 'without'
+    self._progress.say(f'compiled the step {graph} the graph for {width} words in {seconds:.1f} s')
+    self._progress.paused()
+    return compiled
+
+
+def evaluate_best(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, *, progress: Progress | None = None
+) -> dict[str, float]:
+  """The test split with the best checkpoint of a workdir: printed, and written to `results.json`.
+
+  Args:
+    workdir: Of a run.
+    config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them.
+    progress: Also gets the metrics.
+  """
+  run, variables, step, mesh = load_best(workdir)
+  if config is not None:
+    configuration.validate(config, num_devices=jax.device_count())
+    run.config.update({name: config[name] for name in ('data', 'evaluation')})
+  config = run.config.evaluation
+  scores = Evaluator(run, mesh).evaluate(variables, test_split(run.config), protocol=config.protocol)
+  if jax.process_index() == 0:
+    about = {'step': step, 'split': config.test_split, 'select_on': config.select_on, 'ties': config.ties}
+    write_text(workdir / 'results.json', json.dumps({**about, 'metrics': scores}, indent=2) + '\n')
+    header = f'{config.test_split} with the checkpoint of step {step}, selected on {config.select_on}'
+    print(f'{header}\n{format_table(scores)}', flush=True)
+  if progress is not None:
+    progress.evaluation(step, config.test_split, scores)
+  return scores
+
+
+def _progress(setup: Setup, workdir: pathlib.Path, first_step: int) -> Progress:
+  return Progress(
+    workdir,
+    first_step=first_step,
+    num_steps=setup.num_steps,
+    steps_per_epoch=setup.batches.sampler.steps_per_epoch,
+    batch_size=setup.run.config.training.batch_size,
+  )
+
+
+def summary(setup: Setup, state: TrainState) -> str:
+  """What is about to be trained, on what."""
+  config, device = setup.run.config, jax.devices()[0]
+  parts = ', '.join(f'{part} {count:,}' for part, count in count_parameters(state.params).items())
+  return '\n'.join(
+    [
+      f'hrem_jax on {jax.device_count()} {device.platform} device(s) ({device.device_kind}), '
+      f'{jax.process_count()} process(es)',
+      f'parameters: {parts}',
+      f'data: {setup.batches.describe()}; selection on {setup.selection.name}',
+      f'steps {int(state.step)} to {setup.num_steps}: {config.training.num_epochs} epochs of '
+      f'{setup.batches.sampler.steps_per_epoch}, batch {config.training.batch_size}, '
+      f'graph from step {config.loss.warmup_steps}',
+    ]
+  )

@@ -1,0 +1,102 @@
+"""What a person sees while it trains, and what stays in the workdir: bar or lines, JSON lines, TensorBoard."""
+
+import datetime
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import tensorboardX
+import tqdm
+
+
+class Progress:
+  """Reports of one start of a training; on processes other than 0 it does nothing.
+
+  Args:
+    workdir: Gets `metrics.jsonl`, one object per report, and `tensorboard/`.
+    first_step, num_steps: From where to where this start goes.
+    steps_per_epoch, batch_size: For epochs and rates.
+  """
+
+  def __init__(self, workdir: pathlib.Path, *, first_step: int, num_steps: int, steps_per_epoch: int, batch_size: int):
+    self._is_first_process = jax.process_index() == 0
+    self._steps_per_epoch, self._batch_size, self._num_steps = steps_per_epoch, batch_size, num_steps
+    self._last_step, self._last_time = first_step, time.perf_counter()
+    self._bar = self._json = self._board = None
+    if not self._is_first_process:
+      return
+    self._json = (workdir / 'metrics.jsonl').open('a', encoding='utf-8')
+    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(total=num_steps, initial=first_step, unit='step', dynamic_ncols=True, smoothing=0.05)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    for writer in (self._bar, self._json, self._board):
+      if writer is not None:
+        writer.close()
+
+  def say(self, line: str) -> None:
+    """One line for a person, above the bar where there is one."""
+    if not self._is_first_process:
+      return
+    if self._bar is not None:
+      self._bar.write(line, file=sys.stderr)
+    else:
+      print(f'{datetime.datetime.now():%H:%M:%S} {line}', file=sys.stderr, flush=True)
+
+  def training(self, step: int, metrics: dict[str, float]) -> None:
+    """The metrics of the update that led to `step`, and the rate since the last report."""
+    now = time.perf_counter()
+    seconds_per_step = (now - self._last_time) / max(step - self._last_step, 1)
+    self._last_step, self._last_time = step, now
+    metrics = {**metrics, 'examples_per_second': self._batch_size / seconds_per_step}
+    self._write('train', step, metrics)
+    left = datetime.timedelta(seconds=round((self._num_steps - step) * seconds_per_step))
+    terms = ' '.join(f'{name.removeprefix("loss/")} {value:.4g}' for name, value in metrics.items() if '/' in name)
+    line = (
+      f'epoch {step / self._steps_per_epoch:.2f} loss {metrics["loss"]:.4g} ({terms}) '
+      f'rate {metrics["learning_rate"]:.3g} {metrics["examples_per_second"]:.1f} examples/s'
+    )
+    if self._bar is not None:
+      self._bar.set_description(line, refresh=False)
+      self._bar.update(step - self._bar.n)
+    else:
+      self.say(f'step {step}/{self._num_steps} {line}, {left} left')
+
+  def paused(self) -> None:
+    """Time from the last report to here (an evaluation, a compilation) is not the training's."""
+    self._last_time = time.perf_counter()
+
+  def evaluation(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    """Metrics of a whole split."""
+    self._write(split, step, metrics)
+
+  def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+    if not self._is_first_process:
+      return
+    record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **metrics}
+    self._json.write(json.dumps(record) + '\n')
+    self._json.flush()
+    for name, value in metrics.items():
+      self._board.add_scalar(f'{kind}/{name}', value, step)
+    self._board.flush()
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+  """The reports in `metrics.jsonl`, by step; of a step that was reported twice (a restart) the later one stays."""
+  path = workdir / 'metrics.jsonl'
+  if not path.is_file():
+    return []
+  reports = {}
+  for line in path.read_text('utf-8').splitlines():
+    try:
+      report = json.loads(line)
+      reports[report['kind'], report['step']] = report
+    except (ValueError, KeyError):
+      continue  # the last line of a killed run
+  return sorted(reports.values(), key=lambda report: report['step'])

@@ -1,0 +1,73 @@
+"""One update: batch and state in, state and metrics out."""
+
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from hrem_jax.data.batch import Batch
+from hrem_jax.models.hrem import HREM
+from hrem_jax.sharding import replicated, split_rows
+from hrem_jax.training.objective import loss_terms, total_loss
+from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.state import TrainState
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HREM,
+  optimizer: Optimizer,
+  loss: ml_collections.ConfigDict,
+  seed: int,
+  graph_active: bool,
+  sample_negatives: bool = True,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One step of gradient descent on the objective of the global batch.
+
+  Args:
+    state: Replicated.
+    batch: The global batch.
+    model, optimizer: What to apply.
+    loss: The section `loss` of the configuration.
+    seed: All randomness is `fold_in(key(seed), step)`.
+    graph_active: Static: before the warm-up's end the graph costs nothing.
+    sample_negatives: False takes each anchor's most likely negative: for tests and comparisons.
+
+  Returns:
+    The next state, and scalars: `loss`, `loss/TERM`, `gradient_norm`, `learning_rate`, `anchors_without_negatives`.
+  """
+  dropout_rng, negatives_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+
+  def objective(params):
+    outputs, updated = model.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      batch.regions,
+      batch.region_mask,
+      batch.tokens,
+      batch.word_mask,
+      graph_active=graph_active,
+      train=True,
+      rngs={'dropout': dropout_rng},
+      mutable=['batch_stats'],
+    )
+    terms, without_negatives = loss_terms(outputs, batch.image_ids, negatives_rng if sample_negatives else None, loss)
+    return total_loss(terms, loss), (terms, without_negatives, updated['batch_stats'])
+
+  (total, (terms, without_negatives, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+  params, optimizer_state, metrics = optimizer.update(
+    grads, state.optimizer, state.params, state.step, graph_active=graph_active
+  )
+  metrics |= {'loss': total, 'anchors_without_negatives': without_negatives}
+  metrics |= {f'loss/{name}': value for name, value in terms.items()}
+  return TrainState(state.step + 1, params, batch_stats, optimizer_state), metrics
+
+
+def jit_train_step(mesh: Mesh, **static):
+  """`train_step` with its options bound: the batch split over the mesh, the state replicated and donated."""
+  return jax.jit(
+    lambda state, batch: train_step(state, batch, **static),
+    in_shardings=(replicated(mesh), split_rows(mesh)),
+    out_shardings=replicated(mesh),
+    donate_argnums=0,
+  )

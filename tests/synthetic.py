@@ -1,0 +1,52 @@
+"""A tiny data set in the precomputed layout: five captions that name what an image's regions hold."""
+
+import pathlib
+
+import numpy as np
+
+WORDS = ['dog', 'cat', 'car', 'tree', 'boat', 'bird', 'house', 'horse', 'ball', 'lamp', 'fish']
+REGION_SIZE = 13
+NUM_REGIONS = 7
+
+
+def write_split(folder: pathlib.Path, split: str, num_images: int, *, seed: int, repeat: int = 1) -> None:
+  """Each image holds three things; a region is the direction of its thing plus noise."""
+  rng = np.random.default_rng(seed)
+  directions = np.random.default_rng(0).normal(size=(len(WORDS), REGION_SIZE))
+  regions, captions = [], []
+  for _ in range(num_images):
+    things = rng.choice(len(WORDS), size=3, replace=False)
+    seen = rng.choice(things, size=NUM_REGIONS)
+    seen[:3] = things
+    regions.append(directions[seen] + 0.3 * rng.normal(size=(NUM_REGIONS, REGION_SIZE)))
+    for _ in range(5):
+      first, second, third = (WORDS[thing] for thing in rng.permutation(things))
+      captions.append(f'a {first} and a {second}' + (f' near the {third}' if rng.random() < 0.7 else ''))
+  folder.mkdir(parents=True, exist_ok=True)
+  np.save(folder / f'{split}_ims.npy', np.repeat(np.asarray(regions, np.float32), repeat, axis=0))
+  (folder / f'{split}_caps.txt').write_text('\n'.join(captions) + '\n', encoding='utf-8')
+
+
+def write_data_set(directory: pathlib.Path, *, num_train: int = 40, num_dev: int = 11, num_test: int = 13) -> None:
+  """`directory/tiny_precomp` with all three splits; dev repeats every row five times, as the field's files do."""
+  folder = directory / 'tiny_precomp'
+  write_split(folder, 'train', num_train, seed=1)
+  write_split(folder, 'dev', num_dev, seed=2, repeat=5)
+  write_split(folder, 'test', num_test, seed=3)
+
+
+def tiny_config(directory: pathlib.Path):
+  """Small enough to train in seconds; warm-up ends in the second epoch."""
+  from hrem_jax.configuration import default_config
+
+  config = default_config()
+  config.data.directory, config.data.name, config.data.cache = str(directory), 'tiny', str(directory / 'cache')
+  config.data.length_buckets = (8, 12)
+  config.model.update(region_size=REGION_SIZE, embedding_size=32, num_heads=4, text='bigru')
+  config.model.bigru.word_size = 11
+  config.model.association.top_k = 5
+  config.optimizer.update(learning_rate=3e-3, language_model_lr_factor=1.0, decay_epochs=(30,))
+  config.loss.warmup_steps = 15
+  config.training.update(batch_size=16, num_epochs=3, log_every_steps=4, checkpoint_every_steps=10)
+  config.evaluation.batch_size = 16
+  return config

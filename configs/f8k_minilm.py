@@ -11,13 +11,14 @@ from hrem_jax.configuration import default_config
 def get_config():
   config = default_config()
   config.data.name = 'f8k'
+  config.data.length_buckets = (16, 20, 24, 28, 32, 40, 48)
   config.model.region_size = 256
   config.model.embedding_size = 512
   config.model.num_heads = 8
   config.model.weights = 'minilm'
   # Sizes of all-MiniLM-L6-v2, until the folder says its own.
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
-  config.loss.warmup_steps = 468  # two epochs
+  config.loss.warmup_steps = 234  # one epoch
   config.training.num_epochs = 10
   config.optimizer.decay_epochs = (6, 9)
   config.training.checkpoint_every_steps = 100

@@ -31,7 +31,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Flags, with the configuration file behind one of them; whatever is wrong there is the user's to mend."""
   try:
     positional = flags.FLAGS(argv)
-    _ = CONFIG.value  # a file that cannot be read is only noticed here
+    getattr(CONFIG.value, 'data', None)  # a file that cannot be read raises only where it is looked at
     return positional
   except AttributeError as error:
     raise UserError(f'the configuration has no key {error}') from error

@@ -1,8 +1,8 @@
 """Flickr8K grid features with a small pretrained BERT: trains on a laptop.
 
-Data: 36 cells of 256 numbers in `DIRECTORY/f8k_precomp`. Weights: the folder of any small BERT, for example
-`--config.model.weights=$(python -m hrem_jax minilm)`; MiniLM's authors trained it on captions of Flickr30K among
-others, so its figures are not those of a text encoder that never saw such captions.
+Data: 36 cells of 256 numbers in `DIRECTORY/f8k_precomp`. Weights: the folder of any small BERT; `make minilm` puts
+all-MiniLM-L6-v2 where this looks for it. Its authors trained it on captions of Flickr30K among others: figures with it
+are not those of a text encoder that never saw such captions.
 """
 
 from hrem_jax.configuration import default_config
@@ -15,7 +15,7 @@ def get_config():
   config.model.region_size = 256
   config.model.embedding_size = 512
   config.model.num_heads = 8
-  config.model.weights = 'minilm'
+  config.model.weights = 'data/minilm'
   # Sizes of all-MiniLM-L6-v2, until the folder says its own.
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
   config.loss.warmup_steps = 234  # one epoch

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
@@ -92,12 +93,15 @@ class Evaluator:
   def embed(self, variables: dict, split: Split):
     """Embeddings of the images `[i, d]` and of the captions `[t, d]`."""
     config = self._run.config
-    tokenized = cached_tokens(split.captions, self._run.tokenizer, folder=cache_folder(config.data.cache))
     images = self._encoder.encode_images(variables, split)
+    # Equal captions are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
+    captions, where = np.unique(split.captions, return_inverse=True)
+    tokenized = cached_tokens(captions.tolist(), self._run.tokenizer, folder=cache_folder(config.data.cache))
     buckets = tuple(config.data.length_buckets)
-    return images, self._encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)
+    return images, self._encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
+    """Raises FloatingPointError where an embedding is not finite: a model that broke must not get a recall."""
     images, texts = self.embed(variables, split)
     return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
 

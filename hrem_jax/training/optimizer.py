@@ -27,7 +27,7 @@ def rate_factor(path: tuple[str, ...], config: ml_collections.ConfigDict) -> flo
 
 def clip_by_global_norm(grads: dict, clip_norm: float) -> tuple[dict, Float[Array, '']]:
   """Gradients scaled to a norm of at most `clip_norm`, and the norm before."""
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   scale = jnp.minimum(clip_norm / (norm + 1e-6), 1.0)  # the epsilon is PyTorch's
   return jax.tree.map(lambda g: g * scale, grads), norm
 

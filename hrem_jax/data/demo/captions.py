@@ -4,6 +4,7 @@ Each caption comes with the facts it states, so that nobody has to parse it to k
 """
 
 from collections.abc import Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -69,11 +70,11 @@ def _say_between(speaker: Speaker, groups: Sequence[Group]) -> str | None:
   """'a dog between two bananas and a red car'."""
   if len(groups) != 3:
     return None
-  middles = [fact for fact in speaker.true if fact[0] == 'between' and fact[1] == groups[0].kind]
-  if not middles:
+  orders = [order for order in permutations(groups) if ('between', *(group.kind for group in order)) in speaker.true]
+  if not orders:
     return None
-  one, *others = groups
-  speaker.used.add(('between', *(group.kind for group in groups)))
+  one, *others = speaker.pick(orders)
+  speaker.used.add(('between', *(group.kind for group in (one, *others))))
   verb = f'{be(one)} ' if speaker.chance(0.3) else ''
   return f'{speaker.noun(one)} {verb}between {speaker.series(others)}' + speaker.background(0.4)
 

@@ -1,0 +1,27 @@
+"""Scenes of OpenMoji artwork, a small BiGRU from scratch: minutes on two CPU cores.
+
+`make demo` composes the data, trains this and writes a page of pictures. Expect a test rSum above 350 (chance: 7).
+"""
+
+from hrem_jax.configuration import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data.name = 'demo'
+  config.data.length_buckets = (16, 24, 36)
+  config.data.drop_words = 0.1
+  config.data.drop_regions = 0.1
+  config.model.text = 'bigru'
+  config.model.region_size = 322
+  config.model.embedding_size = 256
+  config.model.num_heads = 4
+  config.model.bigru.word_size = 128
+  config.loss.warmup_steps = 312  # two epochs
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.language_model_lr_factor = 1.0
+  config.optimizer.decay_epochs = (5,)
+  config.training.batch_size = 64
+  config.training.num_epochs = 6
+  config.training.checkpoint_every_steps = 200
+  return config

@@ -1,0 +1,240 @@
+"""`report.html`: what a person looks at after a training. One file, no scripts, nothing from outside."""
+
+import dataclasses
+import json
+import pathlib
+from html import escape
+
+import jax
+import numpy as np
+
+from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.errors import UserError
+from hrem_jax.files import write_text
+from hrem_jax.report.curves import training_curves
+from hrem_jax.report.examples import Examples, choose_examples
+from hrem_jax.report.gallery import Gallery
+from hrem_jax.report.pictures import Pictures
+from hrem_jax.report.tables import configuration_table, facts, results_table
+from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.run import CHECKPOINTS, Evaluator, Run, load_best, test_split
+from hrem_jax.training.progress import read_metrics
+from hrem_jax.training.state import count_parameters
+
+FILE_NAME, ATTRIBUTION = 'report.html', 'ATTRIBUTION.txt'
+
+_TIES = {
+  'expected': 'the exact mean over all orders of equal scores',
+  'pessimistic': 'wrong answers go before right ones of the same score',
+  'optimistic': 'right answers go before wrong ones of the same score',
+}
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # captions are somebody else's text
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """Everything that the page says."""
+
+  name: str
+  run: Run
+  split: Split  # the test split
+  step: int  # of the checkpoint
+  is_selected: bool  # False: the newest, because none was evaluated
+  metrics: dict[str, float]
+  chance: dict[str, float]  # of a model that scores every pair alike
+  text_to_image: Examples
+  image_to_text: Examples
+  parameters: dict[str, int]
+  reports: list[dict]  # of metrics.jsonl
+  recorded: dict | None  # results.json
+
+
+def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:
+  """Writes the report of a run; with several processes all must call it, and the first one writes.
+
+  Args:
+    workdir: Of a run that has at least one checkpoint.
+    output: Where to; None is `workdir/report.html`. A file that stands there is replaced.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    UserError: `workdir` is not one that training wrote, or its test split is missing.
+    FloatingPointError: The model gives a score that is NaN or infinite.
+  """
+  workdir = pathlib.Path(workdir)
+  output = workdir / FILE_NAME if output is None else pathlib.Path(output)
+  findings = gather(workdir)
+  if jax.process_index() == 0:
+    write_text(output, render(findings))
+  return output
+
+
+def gather(workdir: pathlib.Path) -> Findings:
+  """Embeds the test split with the best checkpoint and reads what the run left behind."""
+  run, variables, step, mesh = load_best(workdir)
+  split, config = test_split(run.config), run.config.evaluation
+  images, texts = Evaluator(run, mesh).embed(variables, split)
+  alike = [np.zeros((count, 1), np.float32) for count in (len(images), len(texts))]
+  text_to_image, image_to_text = choose_examples(images, texts, split.owner)
+  return Findings(
+    name=workdir.resolve().name,
+    run=run,
+    split=split,
+    step=step,
+    is_selected=(workdir / CHECKPOINTS / str(step) / 'metrics').is_dir(),
+    metrics=evaluate(images, texts, split.owner, protocol=config.protocol, ties=config.ties),
+    chance=evaluate(*alike, split.owner, protocol=config.protocol, ties='expected'),
+    text_to_image=text_to_image,
+    image_to_text=image_to_text,
+    parameters=count_parameters(variables['params']),
+    reports=read_metrics(workdir),
+    recorded=_recorded(workdir),
+  )
+
+
+def _recorded(workdir: pathlib.Path) -> dict | None:
+  """`results.json`, if it is there and whole."""
+  try:
+    recorded = json.loads((workdir / 'results.json').read_text('utf-8'))
+  except (OSError, ValueError):
+    return None
+  return recorded if isinstance(recorded, dict) and isinstance(recorded.get('metrics'), dict) else None
+
+
+def render(findings: Findings) -> str:
+  """The page."""
+  folder = data_folder(findings.run.config.data)
+  gallery = Gallery(findings.split, Pictures(folder))
+  config, model = findings.run.config, findings.run.model
+  curves = training_curves(
+    findings.reports,
+    select_on=config.evaluation.select_on,
+    best_step=findings.step,
+    graph_step=config.loss.warmup_steps if model.association is not None else None,
+  )
+  sections = [
+    _header(findings),
+    _section(f'Results on {findings.split.name}', _results(findings)),
+    _section('Pictures found for captions', gallery.pictures_for_captions(findings.text_to_image)),
+    _section('Captions found for pictures', gallery.captions_for_pictures(findings.image_to_text)),
+    _section('Training', curves),
+    _section('Data and model', _about(findings, folder)),
+    _attribution(folder),
+  ]
+  style = (pathlib.Path(__file__).parent / 'style.css').read_text('utf-8')
+  return (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    f'<title>{escape(findings.name)} · hrem_jax</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
+    f'{"".join(sections)}</main>\n</body>\n</html>\n'
+  )
+
+
+def _section(title: str, content: str) -> str:
+  return f'<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>\n'
+
+
+def _header(findings: Findings) -> str:
+  config = findings.run.config
+  instance_level = '' if findings.run.model.association is not None else ', without its instance level'
+  encoder = {'bert': 'BERT', 'bigru': 'a BiGRU'}[config.model.text]
+  sentence = (
+    f'An image-text matching model (HREM with {encoder}{instance_level}) trained on {config.data.name}: '
+    'it finds pictures for a caption, and captions for a picture.'
+  )
+  return (
+    f'<header class="title"><p class="eyebrow">hrem_jax report</p><h1>{escape(findings.name)}</h1>'
+    f'<p class="lede">{escape(sentence)}</p></header>\n'
+  )
+
+
+def _results(findings: Findings) -> str:
+  """Which checkpoint, the table, and how to read it."""
+  split, config = findings.split, findings.run.config.evaluation
+  size = f'{split.num_images:,} images and {len(split.captions):,} captions'
+  about = (
+    f'Higher R@K and rSum are better, lower medR and meanR. R@K: percent of queries with a right answer among the first '
+    f'K. medR, meanR: median and mean rank of the best right answer, 1 is the first. rSum: the sum of the six recalls, '
+    f'at most 600. Chance: a model that scores every pair alike. Equal scores ({config.ties}): {_TIES[config.ties]}.'
+  )
+  notes = ''.join(f'<p class="note"><b>Note.</b> {escape(note)}</p>' for note in _warnings(findings))
+  return (
+    f'<p>{escape(_checkpoint(findings))} Ranked are {size}.</p>{notes}'
+    f'{results_table(findings.metrics, findings.chance)}<p class="quiet">{escape(about)}</p>'
+  )
+
+
+def _checkpoint(findings: Findings) -> str:
+  """Which checkpoint it is, and why."""
+  select_on = findings.run.config.evaluation.select_on
+  if not findings.is_selected:
+    return f'The newest checkpoint (step {findings.step:,}): none was evaluated on {select_on}, so none was selected.'
+  scores = [
+    report['rsum']
+    for report in findings.reports
+    if (report.get('kind'), report['step']) == (select_on, findings.step) and 'rsum' in report
+  ]
+  score = f' ({scores[0]:.1f})' if scores else ''
+  return f'The checkpoint of step {findings.step:,}, selected by its rSum on {select_on}{score}.'
+
+
+def _warnings(findings: Findings) -> list[str]:
+  """What a reader must know before believing the table."""
+  config, notes = findings.run.config.evaluation, []
+  if config.select_on == 'test' or config.select_on == config.test_split:
+    notes.append(
+      f'The checkpoint was selected on {config.select_on}, the split that is reported: the figures are higher than '
+      'what to expect of new data. Select on dev for an honest number.'
+    )
+  recorded = findings.recorded
+  if recorded and recorded['metrics'] != findings.metrics and not _agree(recorded['metrics'], findings.metrics):
+    notes.append(
+      'results.json holds other figures: it was written for another checkpoint, split or data set than this page, '
+      'which shows the run as it was configured for training.'
+    )
+  return notes
+
+
+def _agree(ours: dict, theirs: dict) -> bool:
+  """Whether the same figures would be printed, up to a tie that falls differently on another machine."""
+  return ours.keys() == theirs.keys() and all(abs(ours[key] - theirs[key]) < 0.5 for key in ours)
+
+
+def _about(findings: Findings, folder: pathlib.Path) -> str:
+  """Data, model and training in figures; the configuration, folded."""
+  config = findings.run.config
+  parts = ', '.join(f'{name.replace("_", " ")} {count:,}' for name, count in findings.parameters.items())
+  steps = max((report['step'] for report in findings.reports), default=findings.step)
+  pairs = [
+    ('Data set', f'{config.data.name} ({folder})'),
+    *[
+      (name, _size(folder, name)) for name in dict.fromkeys(('train', config.evaluation.select_on, findings.split.name))
+    ],
+    ('Parameters', f'{sum(findings.parameters.values()):,}: {parts}'),
+    ('Trained', f'{steps:,} steps, batch size {config.training.batch_size:,}, seed {config.training.seed}'),
+  ]
+  return (
+    f'{facts(pairs)}<details><summary>Configuration</summary><p class="quiet">• marks what differs from the '
+    f'defaults.</p>{configuration_table(config)}</details>'
+  )
+
+
+def _size(folder: pathlib.Path, name: str) -> str:
+  """Of a split; a run can be looked at where its training data is not."""
+  try:
+    split = load_split(folder, name)
+  except UserError:
+    return 'not in this folder'
+  return f'{split.num_images:,} images, {len(split.captions):,} captions'
+
+
+def _attribution(folder: pathlib.Path) -> str:
+  """Whose pictures these are, where the data set says so."""
+  path = folder / ATTRIBUTION
+  if not path.is_file():
+    return ''
+  return _section('Attribution', f'<p class="attribution">{escape(path.read_text("utf-8", errors="replace"))}</p>')

@@ -1,0 +1,70 @@
+"""The figures of a report: the test table with chance beside it, facts, the configuration."""
+
+from html import escape
+
+import ml_collections
+
+from hrem_jax.configuration import default_config, value_at
+
+_TITLES = {'': '', 'coco_1k/': 'COCO 1K, mean of five folds', 'coco_5k/': 'COCO 5K'}
+_COLUMNS = (('r1', 'R@1'), ('r5', 'R@5'), ('r10', 'R@10'), ('median_rank', 'medR'), ('mean_rank', 'meanR'))
+_DIRECTIONS = (('i2t', 'Image to text'), ('t2i', 'Text to image'))
+
+
+def results_table(metrics: dict[str, float], chance: dict[str, float]) -> str:
+  """The metrics of any protocol, and under each row what guessing is worth.
+
+  Args:
+    metrics: What `hrem_jax.retrieval.protocols.evaluate` returned.
+    chance: The same of a model that scores every pair alike.
+  """
+  heads = ''.join(f'<th scope="col">{name}</th>' for _, name in _COLUMNS)
+  parts = [_protocol(prefix, metrics, chance) for prefix in _TITLES if f'{prefix}rsum' in metrics]
+  return (
+    f'<div class="scroll"><table class="results"><thead><tr><td></td>{heads}<th scope="col">rSum</th></tr></thead>'
+    f'{"".join(parts)}</table></div>'
+  )
+
+
+def _protocol(prefix: str, metrics: dict[str, float], chance: dict[str, float]) -> str:
+  rows = []
+  if _TITLES[prefix]:
+    rows.append(f'<tr><th class="protocol" scope="rowgroup" colspan="{len(_COLUMNS) + 2}">{_TITLES[prefix]}</th></tr>')
+  for kind, values in (('model', metrics), ('chance', chance)):
+    rsum = f'<td class="rsum" rowspan="{len(_DIRECTIONS)}">{values[f"{prefix}rsum"]:.1f}</td>'
+    for index, (direction, label) in enumerate(_DIRECTIONS):
+      label = f'Chance, {label[0].lower()}{label[1:]}' if kind == 'chance' else label
+      cells = ''.join(f'<td>{values[f"{prefix}{direction}/{key}"]:.1f}</td>' for key, _ in _COLUMNS)
+      rows.append(f'<tr class="{kind}"><th scope="row">{label}</th>{cells}{"" if index else rsum}</tr>')
+  return f'<tbody>{"".join(rows)}</tbody>'
+
+
+def facts(pairs: list[tuple[str, str]]) -> str:
+  """Names and what they are, as a list of definitions."""
+  rows = ''.join(f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in pairs)
+  return f'<dl class="facts">{rows}</dl>'
+
+
+def configuration_table(config: ml_collections.ConfigDict) -> str:
+  """Every key with its value; those that are not the default's are marked."""
+  rows = []
+  for key, value in leaves(config).items():
+    mark, kind = ('<b>•</b> ', ' class="differs"') if value != _default(key) else ('', '')
+    rows.append(f'<tr{kind}><th scope="row">{mark}{escape(key)}</th><td>{escape(repr(value))}</td></tr>')
+  return f'<div class="scroll"><table class="configuration">{"".join(rows)}</table></div>'
+
+
+def leaves(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
+  """Dotted keys and their values."""
+  flat = {}
+  for key, value in config.items():
+    is_section = isinstance(value, ml_collections.ConfigDict)
+    flat |= leaves(value, f'{prefix}{key}.') if is_section else {f'{prefix}{key}': value}
+  return flat
+
+
+def _default(key: str):
+  try:
+    return value_at(default_config(), key)
+  except (KeyError, AttributeError):
+    return None

@@ -85,7 +85,7 @@ def default_config() -> ml_collections.ConfigDict:
     ties='expected',  # or 'pessimistic', 'optimistic'
     batch_size=256,
   )
-  return config
+  return config.lock()  # a misspelt key in a configuration file is an error
 
 
 def _positive(value) -> bool:

@@ -33,9 +33,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     positional = flags.FLAGS(argv)
     getattr(CONFIG.value, 'data', None)  # a file that cannot be read raises only where it is looked at
     return positional
-  except AttributeError as error:
-    raise UserError(f'the configuration has no key {error}') from error
-  except (flags.Error, OSError, KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError) as error:
+    raise UserError(f'the configuration has no key {" ".join(str(error.args[0]).split())}') from error
+  except (flags.Error, OSError, TypeError, ValueError) as error:
     raise UserError(' '.join(str(error).split())) from error
 
 

@@ -25,7 +25,7 @@ def cached_tokens(captions: Sequence[str], tokenizer: TextTokenizer, *, folder: 
   """`tokenize(captions, tokenizer)`, from the cache where it is there; a folder that cannot be written is no error."""
   path = folder / 'tokens' / f'{_key(captions, tokenizer)}.npz'
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
       return TokenizedCaptions(arrays['tokens'], arrays['words'], arrays['offsets'])
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     pass  # not there, or damaged: made anew

@@ -36,7 +36,8 @@ def value_axis(values: Iterable[float]) -> Axis:
   if low == high:
     high = low + (abs(low) or 1.0)
   step = round_step(high - low)
-  first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+  # A value that is off a tick by less than can be seen (0.001 in float32) needs no further tick.
+  first, last = math.floor(low / step + 1e-3), math.ceil(high / step - 1e-3)
   return Axis(first * step, last * step, tuple(index * step for index in range(first, last + 1)))
 
 

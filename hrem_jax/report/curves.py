@@ -72,7 +72,7 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
   steps = step_axis([last_step])
   large = [
     chart('Loss', losses, steps, marks=graph, note='terms before their weights'),
-    chart(f'rSum on {select_on}', [line_of(scores, 'rsum', 'rSum')], steps, marks=best, note='higher is better'),
+    chart(f'rSum on {select_on}', [line_of(scores, 'rsum', 'last')], steps, marks=best, note='higher is better'),
   ]
   small = [
     chart(title, [line_of(train, key, 'last')], steps)
@@ -95,8 +95,7 @@ def chart(title: str, lines: Sequence[Line], steps: Axis, *, marks: Sequence[Mar
   axis = value_axis(values)
   notes = [note, 'log scale' if axis.is_log else '', f'{lost} not finite' if lost else '']
   legend = ''.join(
-    f'<li><svg viewBox="0 0 20 4" aria-hidden="true"><path class="line line-{index}" d="M0 2H20"/></svg>'
-    f'{escape(line.name)} <b>{line.summary}</b></li>'
+    f'<li>{_swatch(index) if len(lines) > 1 else ""}{escape(line.name)} <b>{line.summary}</b></li>'
     for index, line in enumerate(lines)
   )
   heading = f'{escape(title)} <small>{escape(" · ".join(filter(None, notes)))}</small>'
@@ -104,6 +103,10 @@ def chart(title: str, lines: Sequence[Line], steps: Axis, *, marks: Sequence[Mar
     f'<figure class="chart"><figcaption>{heading}</figcaption><ul class="legend">{legend}</ul>'
     f'{_plot(title, lines, steps, axis, marks)}</figure>'
   )
+
+
+def _swatch(index: int) -> str:
+  return f'<svg viewBox="0 0 20 4" aria-hidden="true"><path class="line line-{index}" d="M0 2H20"/></svg>'
 
 
 def _plot(title: str, lines: Sequence[Line], steps: Axis, axis: Axis, marks: Sequence[Mark]) -> str:

@@ -46,7 +46,7 @@ class Gallery:
     shown = list(example.best) if example.right_is_shown else [*example.best, example.right[0]]
     items = ''.join(
       f'<li class="{_kind(candidate, example)}"><span class="position">{candidate.position}</span>'
-      f'<span class="text">{escape(self._split.captions[candidate.row])}{_tick(candidate)}</span>'
+      f'<span class="text">{escape(self._split.captions[candidate.row])} {_tick(candidate)}</span>'
       f'<span class="score">{_score(candidate)}</span></li>'
       for candidate in shown
     )
@@ -99,7 +99,7 @@ def _caption_line(candidate: Candidate) -> str:
 
 
 def _tick(candidate: Candidate) -> str:
-  return '<span class="tick">✓ right</span>' if candidate.is_right else ''
+  return '<span class="tick">✓<span class="word"> right</span></span>' if candidate.is_right else ''
 
 
 def _score(candidate: Candidate) -> str:

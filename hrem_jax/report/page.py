@@ -17,7 +17,7 @@ from hrem_jax.report.gallery import Gallery
 from hrem_jax.report.pictures import Pictures
 from hrem_jax.report.tables import configuration_table, facts, results_table
 from hrem_jax.retrieval.protocols import evaluate
-from hrem_jax.retrieval.run import CHECKPOINTS, Evaluator, Run, load_best, test_split
+from hrem_jax.retrieval.run import CHECKPOINTS, Evaluator, Run, load_best, load_test_split
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
 
@@ -74,7 +74,7 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
 def gather(workdir: pathlib.Path) -> Findings:
   """Embeds the test split with the best checkpoint and reads what the run left behind."""
   run, variables, step, mesh = load_best(workdir)
-  split, config = test_split(run.config), run.config.evaluation
+  split, config = load_test_split(run.config), run.config.evaluation
   images, texts = Evaluator(run, mesh).embed(variables, split)
   alike = [np.zeros((count, 1), np.float32) for count in (len(images), len(texts))]
   text_to_image, image_to_text = choose_examples(images, texts, split.owner)
@@ -157,9 +157,9 @@ def _results(findings: Findings) -> str:
   split, config = findings.split, findings.run.config.evaluation
   size = f'{split.num_images:,} images and {len(split.captions):,} captions'
   about = (
-    f'Higher R@K and rSum are better, lower medR and meanR. R@K: percent of queries with a right answer among the first '
-    f'K. medR, meanR: median and mean rank of the best right answer, 1 is the first. rSum: the sum of the six recalls, '
-    f'at most 600. Chance: a model that scores every pair alike. Equal scores ({config.ties}): {_TIES[config.ties]}.'
+    'R@K: percent of queries with a right answer among the first K, higher is better. rSum: the sum of the six, at '
+    'most 600. medR, meanR: median and mean rank of the best right answer; 1 is the first, lower is better. '
+    f'Chance: a model that scores every pair alike. Equal scores ({config.ties}): {_TIES[config.ties]}.'
   )
   notes = ''.join(f'<p class="note"><b>Note.</b> {escape(note)}</p>' for note in _warnings(findings))
   return (
@@ -209,11 +209,10 @@ def _about(findings: Findings, folder: pathlib.Path) -> str:
   config = findings.run.config
   parts = ', '.join(f'{name.replace("_", " ")} {count:,}' for name, count in findings.parameters.items())
   steps = max((report['step'] for report in findings.reports), default=findings.step)
+  splits = ('train', config.evaluation.select_on, findings.split.name)
   pairs = [
-    ('Data set', f'{config.data.name} ({folder})'),
-    *[
-      (name, _size(folder, name)) for name in dict.fromkeys(('train', config.evaluation.select_on, findings.split.name))
-    ],
+    ('Data set', config.data.name),
+    *[(name, _size(folder, name)) for name in dict.fromkeys(splits)],
     ('Parameters', f'{sum(findings.parameters.values()):,}: {parts}'),
     ('Trained', f'{steps:,} steps, batch size {config.training.batch_size:,}, seed {config.training.seed}'),
   ]

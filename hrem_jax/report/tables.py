@@ -21,21 +21,21 @@ def results_table(metrics: dict[str, float], chance: dict[str, float]) -> str:
   heads = ''.join(f'<th scope="col">{name}</th>' for _, name in _COLUMNS)
   parts = [_protocol(prefix, metrics, chance) for prefix in _TITLES if f'{prefix}rsum' in metrics]
   return (
-    f'<div class="scroll"><table class="results"><thead><tr><td></td>{heads}<th scope="col">rSum</th></tr></thead>'
-    f'{"".join(parts)}</table></div>'
+    f'<div class="scroll"><table class="results"><thead><tr><td></td>{heads}</tr></thead>{"".join(parts)}</table></div>'
   )
 
 
 def _protocol(prefix: str, metrics: dict[str, float], chance: dict[str, float]) -> str:
-  rows = []
-  if _TITLES[prefix]:
-    rows.append(f'<tr><th class="protocol" scope="rowgroup" colspan="{len(_COLUMNS) + 2}">{_TITLES[prefix]}</th></tr>')
-  for kind, values in (('model', metrics), ('chance', chance)):
-    rsum = f'<td class="rsum" rowspan="{len(_DIRECTIONS)}">{values[f"{prefix}rsum"]:.1f}</td>'
-    for index, (direction, label) in enumerate(_DIRECTIONS):
-      label = f'Chance, {label[0].lower()}{label[1:]}' if kind == 'chance' else label
+  title = _TITLES[prefix]
+  rows = [f'<tr><th class="protocol" scope="rowgroup" colspan="6">{title}</th></tr>'] if title else []
+  for direction, label in _DIRECTIONS:
+    for kind, name, values in (('model', label, metrics), ('chance', 'by chance', chance)):
       cells = ''.join(f'<td>{values[f"{prefix}{direction}/{key}"]:.1f}</td>' for key, _ in _COLUMNS)
-      rows.append(f'<tr class="{kind}"><th scope="row">{label}</th>{cells}{"" if index else rsum}</tr>')
+      rows.append(f'<tr class="{kind}"><th scope="row">{name}</th>{cells}</tr>')
+  for kind, name, values in (('model rsum', 'rSum', metrics), ('chance', 'by chance', chance)):
+    # Under the recalls, which it is the sum of.
+    cells = f'<td colspan="3">{values[f"{prefix}rsum"]:.1f}</td><td colspan="2"></td>'
+    rows.append(f'<tr class="{kind}"><th scope="row">{name}</th>{cells}</tr>')
   return f'<tbody>{"".join(rows)}</tbody>'
 
 

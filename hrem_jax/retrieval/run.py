@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
@@ -71,16 +72,12 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
     try:
       tree = checkpointer.metadata(folder).item_metadata.tree
       wanted = {name: tree[name] for name in ('params', 'batch_stats')}
-      as_numpy = ocp.checkpoint_utils.construct_restore_args(wanted)
-      as_numpy = _map(lambda _: ocp.RestoreArgs(restore_type='np.ndarray'), as_numpy)
+      # As NumPy arrays: whatever devices wrote them.
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
       return checkpointer.restore(folder, args=restore)
     except (OSError, ValueError, KeyError, AttributeError) as error:
       raise UserError(f'{folder}: not a whole checkpoint: {error}') from error
-
-
-def _map(function, tree):
-  return {name: _map(function, value) for name, value in tree.items()} if isinstance(tree, dict) else function(tree)
 
 
 class Evaluator:
@@ -112,5 +109,5 @@ def load_best(workdir: pathlib.Path) -> tuple[Run, dict, int, Mesh]:
   return run, replicate(restore_variables(workdir, step), mesh), step, mesh
 
 
-def test_split(config: ml_collections.ConfigDict) -> Split:
+def load_test_split(config: ml_collections.ConfigDict) -> Split:
   return load_split(data_folder(config.data), config.evaluation.test_split)

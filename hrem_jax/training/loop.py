@@ -13,7 +13,7 @@ from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
 from hrem_jax.files import write_text
 from hrem_jax.retrieval.protocols import format_table
-from hrem_jax.retrieval.run import Evaluator, load_best, test_split
+from hrem_jax.retrieval.run import Evaluator, load_best, load_test_split
 from hrem_jax.sharding import data_mesh, split_batch
 from hrem_jax.training.checkpoint import Checkpoints
 from hrem_jax.training.progress import Progress
@@ -129,7 +129,7 @@ def evaluate_best(
     configuration.validate(config, num_devices=jax.device_count())
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
   config = run.config.evaluation
-  scores = Evaluator(run, mesh).evaluate(variables, test_split(run.config), protocol=config.protocol)
+  scores = Evaluator(run, mesh).evaluate(variables, load_test_split(run.config), protocol=config.protocol)
   if jax.process_index() == 0:
     about = {'step': step, 'split': config.test_split, 'select_on': config.select_on, 'ties': config.ties}
     write_text(workdir / 'results.json', json.dumps({**about, 'metrics': scores}, indent=2) + '\n')

@@ -72,7 +72,7 @@ def test_gradients_equal_finite_differences():
   def reference(query, key, bias):
     return np.sum(oracle.attention_weights(query, key, mask, bias) * weight)
 
-  found = jax.grad(ours, argnums=(0, 1, 2))(*(jnp.asarray(x) for x in (query, key, bias)))
+  found = jax.jit(jax.grad(ours, argnums=(0, 1, 2)))(*(jnp.asarray(x) for x in (query, key, bias)))
   # One head and one dimension stand for the others: every entry of the oracle costs two runs of its loops.
   for position, x in enumerate((query[:, :, 1, :2], key[:, :, 1, :2], bias)):
 
@@ -93,7 +93,7 @@ def test_rows_sum_to_one_and_one_that_may_look_nowhere_is_uniform_with_finite_gr
     weights = attention_weights(query, key, mask=mask, bias=bias)
     return jnp.sum(weights**2), weights
 
-  gradients, weights = jax.grad(squares, argnums=(0, 1, 2), has_aux=True)(query, key, bias)
+  gradients, weights = jax.jit(jax.grad(squares, argnums=(0, 1, 2), has_aux=True))(query, key, bias)
   assert_close(jnp.sum(weights, axis=-1), np.ones((SIZE, HEADS, ASKERS)), rtol=1e-6)
   assert_close(weights[1, :, 2], np.full((HEADS, ASKED), 1 / ASKED), rtol=1e-6)
   for gradient in gradients:
@@ -113,7 +113,7 @@ def test_junk_where_masked_changes_neither_values_nor_gradients(junk):
       return jnp.sum(weights * weight), weights
 
     arguments = (jnp.asarray(x) for x in (query, key, bias))
-    return jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)(*arguments)
+    return jax.jit(jax.grad(weighted, argnums=(0, 1, 2), has_aux=True))(*arguments)
 
   clean, clean_weights = value_and_gradients(key, bias)
   key[:, 2] = junk

@@ -72,19 +72,19 @@ def test_gradients_of_norms_equal_finite_differences(function, reference):
   rng = np.random.default_rng(2)
   x = rng.normal(size=(SIZE, CHANNELS))
   weight = rng.normal(size=reference(x).shape)
-  found = jax.grad(lambda x: jnp.sum(function(x) * weight))(jnp.asarray(x))
+  found = jax.jit(jax.grad(lambda x: jnp.sum(function(x) * weight)))(jnp.asarray(x))
   assert_close(found, oracle.numerical_gradient(lambda x: np.sum(reference(x) * weight), x), atol=GRADIENT_TOLERANCE)
 
 
 @pytest.mark.parametrize('tiny', [0.0, 1e-30, 1e-12])
 def test_norms_are_finite_forward_and_backward_at_and_near_zero(tiny):
   x = jnp.full((SIZE, CHANNELS), tiny, jnp.float32)
-  value, gradient = jax.value_and_grad(lambda x: jnp.sum(safe_norm(x)))(x)
+  value, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(safe_norm(x))))(x)
   assert np.isfinite(value)
   assert np.all(np.abs(gradient) <= 1.0)
   if tiny == 0:
     assert not np.any(gradient)
-  value, gradient = jax.value_and_grad(lambda x: jnp.sum(l2_normalize(x)))(x)
+  value, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(l2_normalize(x))))(x)
   assert np.isfinite(value)
   assert np.all(np.isfinite(gradient))
 
@@ -140,13 +140,9 @@ def test_gradients_of_pooling_equal_finite_differences():
   def reference(fragments, related):
     return np.sum(oracle.pool_fragments(fragments, related, mask) * weight)
 
-  found = jax.grad(ours, argnums=(0, 1))(jnp.asarray(fragments), jnp.asarray(related))
-  assert_close(
-    found[0], oracle.numerical_gradient(lambda x: reference(x, related), fragments), atol=GRADIENT_TOLERANCE
-  )
-  assert_close(
-    found[1], oracle.numerical_gradient(lambda x: reference(fragments, x), related), atol=GRADIENT_TOLERANCE
-  )
+  found = jax.jit(jax.grad(ours, argnums=(0, 1)))(jnp.asarray(fragments), jnp.asarray(related))
+  assert_close(found[0], oracle.numerical_gradient(lambda x: reference(x, related), fragments), atol=GRADIENT_TOLERANCE)
+  assert_close(found[1], oracle.numerical_gradient(lambda x: reference(fragments, x), related), atol=GRADIENT_TOLERANCE)
 
 
 @pytest.mark.parametrize('junk', [1e30, -1e30, np.nan, np.inf], ids=str)
@@ -160,7 +156,7 @@ def test_junk_in_padding_changes_neither_values_nor_gradients(junk):
       pooled = pool_fragments(fragments, related, jnp.asarray(mask))
       return jnp.sum(pooled * weight), pooled
 
-    return jax.grad(weighted, argnums=(0, 1), has_aux=True)(jnp.asarray(fragments), jnp.asarray(related))
+    return jax.jit(jax.grad(weighted, argnums=(0, 1), has_aux=True))(jnp.asarray(fragments), jnp.asarray(related))
 
   clean, clean_pooled = value_and_gradient(fragments, related)
   fragments[~mask], related[~mask] = junk, junk

@@ -1,0 +1,109 @@
+"""Every configuration is valid, builds its model from shapes alone, and mistakes are named."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import pytest
+
+from hrem_jax import configuration
+from hrem_jax.configuration import default_config
+from hrem_jax.errors import UserError
+from hrem_jax.models.hrem import build_model, init_variables
+
+CONFIGS = sorted((pathlib.Path(__file__).parent.parent / 'configs').glob('*.py'))
+
+
+def load(path: pathlib.Path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
+
+
+def test_all_promised_configurations_are_there():
+  promised = {'coco_bert', 'coco_bigru', 'demo', 'f30k_bert', 'f30k_bigru', 'f8k_minilm'}
+  assert promised <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_builds(path):
+  config = load(path)
+  configuration.validate(config)
+  model = build_model(config.model)
+  init = lambda rng: init_variables(model, rng, region_size=config.model.region_size)  # noqa: E731
+  variables = jax.eval_shape(init, jax.random.key(0))
+  size = config.model.embedding_size
+  assert variables['params']['image_encoder']['projection']['linear']['kernel'].shape == (
+    config.model.region_size,
+    size,
+  )
+  assert variables['params']['interaction']['layer']['attention']['query']['kernel'].shape == (size, size)
+  assert set(variables['params']) == {'image_encoder', 'text_encoder', 'association', 'interaction'}
+
+
+def test_bert_base_has_its_size():
+  config = load(next(path for path in CONFIGS if path.stem == 'coco_bert'))
+  model = build_model(config.model)
+  variables = jax.eval_shape(lambda rng: init_variables(model, rng, region_size=2048), jax.random.key(0))
+  bert = jax.tree.leaves(variables['params']['text_encoder']['language_model'])
+  assert sum(x.size for x in bert) == 109_482_240 - 590_592  # bert-base-uncased without its pooler
+
+
+def test_both_relevance_mlps_start_from_the_same_weights():
+  config = default_config()
+  config.model.update(embedding_size=32, region_size=7, text='bigru', num_heads=4)
+  variables = init_variables(build_model(config.model), jax.random.key(0), region_size=7)
+  association = variables['params']['association']
+  first, second = (association[name]['hidden']['kernel'] for name in ('i2t', 't2i'))
+  assert (first == second).all()
+  assert abs(first).max() > 0
+
+
+def test_without_an_instance_level_there_are_no_parameters_for_it():
+  config = default_config()
+  config.model.update(embedding_size=32, region_size=7, text='bigru', num_heads=4, interaction='none')
+  variables = init_variables(build_model(config.model), jax.random.key(0), region_size=7)
+  assert set(variables['params']) == {'image_encoder', 'text_encoder'}
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('loss.base', 'triplet', r"config.loss.base is 'triplet', expected 'distance_weighted' or 'hinge'"),
+    ('model.interaction', 'fussion', r"config.model.interaction is 'fussion', expected 'fusion' or 'none'"),
+    ('data.length_buckets', (16, 8), r'config.data.length_buckets is \(16, 8\), expected increasing widths'),
+    ('data.drop_regions', 1.0, r'config.data.drop_regions is 1.0, expected a probability below 1'),
+    ('model.num_heads', 3, r'config.model.embedding_size \(1024\) is not divisible by config.model.num_heads \(3\)'),
+    ('training.batch_size', 1, r'config.training.batch_size is 1, expected at least 2'),
+    ('training.batch_size', 130, r'config.training.batch_size \(130\) is not divisible by the 4 devices'),
+    ('evaluation.batch_size', 6, r'config.evaluation.batch_size \(6\) is not divisible by the 4 devices'),
+    ('evaluation.select_on', 'train', r"config.evaluation.select_on is 'train', expected 'dev' or 'test'"),
+  ],
+)
+def test_settings_that_cannot_work_are_named(key, value, message):
+  config = default_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=message):
+    configuration.validate(config, num_devices=4)
+
+
+def test_the_file_of_a_configuration_reads_back():
+  config = default_config()
+  config.training.seed, config.data.length_buckets = 7, (5, 9)
+  again = configuration.from_json(configuration.to_json(config), source='test')
+  assert again.to_dict() == config.to_dict()
+  assert configuration.differences(config, again) == []
+
+
+def test_differences_name_what_changes_the_training():
+  first, second = default_config(), default_config()
+  second.loss.margin, second.training.num_epochs, second.evaluation.ties = 0.3, 31, 'optimistic'
+  assert configuration.differences(first, second) == ['loss.margin 0.2 -> 0.3']
+
+
+@pytest.mark.parametrize('text', ['{', '[]', json.dumps({'nothing': 1}), json.dumps({'loss': {'marginn': 1}})])
+def test_files_that_are_no_configuration(text):
+  with pytest.raises(UserError, match='config.json: not a configuration of hrem_jax'):
+    configuration.from_json(text, source='config.json')

@@ -1,0 +1,75 @@
+"""The command line as a person uses it: exit codes and messages."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import synthetic
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*arguments: str, module: str = 'hrem_jax.main') -> subprocess.CompletedProcess:
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
+  command = [sys.executable, '-m', module, *arguments]
+  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'Flag --workdir must have a value'),
+    (['--workdir=W'], '--config is missing'),
+    (['--workdir=W', '--config=configs/nothing.py'], 'configs/nothing.py'),
+    (['--workdir=W', '--config=configs/demo.py', '--config.los.margin=1'], 'the configuration has no key'),
+    (['--workdir=W', '--config=configs/demo.py', '--config.loss.margin=wide'], 'wide'),
+    (['--workdir=W', '--config=configs/demo.py', '--config.loss.base=contrastive'], "'distance_weighted' or 'hinge'"),
+    (['--workdir=W', '--config=configs/demo.py', '--config.data.directory=nowhere'], 'nowhere/demo_precomp: train_ims'),
+    (['--workdir=W', '--mode=evaluate'], 'W/config.json: no such file'),
+    (['--workdir=W', '--mode=test'], 'train|evaluate'),
+    (['--workdir=W', 'train'], "unexpected argument 'train'"),
+  ],
+)
+def test_mistakes_end_in_a_message_and_status_2(tmp_path, arguments, message):
+  result = run(*(argument.replace('=W', f'={tmp_path}/W') for argument in arguments))
+  assert result.returncode == 2, result.stderr
+  assert message in result.stderr
+  assert 'Traceback' not in result.stderr
+  assert not (tmp_path / 'W').exists()
+
+
+def test_a_whole_run_by_command(tmp_path):
+  """Training, going on, evaluation: as in the README."""
+  synthetic.write_data_set(tmp_path)
+  config = tmp_path / 'config.py'
+  config.write_text(
+    f'import pathlib, sys\nsys.path.insert(0, {str(ROOT / "tests")!r})\nimport synthetic\n\n'
+    f'def get_config():\n  config = synthetic.tiny_config(pathlib.Path({str(tmp_path)!r}))\n'
+    '  config.model.dropout = 0.0\n  return config\n'
+  )
+  flags = [f'--config={config}', f'--workdir={tmp_path / "run"}', '--config.loss.warmup_steps=1000']
+  first = run(*flags, '--config.training.num_epochs=1')
+  assert first.returncode == 0, first.stderr
+  assert 'steps 0 to 12' in first.stderr
+  assert 'rSum:' in first.stdout
+  second = run(*flags, '--config.training.num_epochs=2')
+  assert second.returncode == 0, second.stderr
+  assert 'steps 12 to 24' in second.stderr
+  evaluated = run(f'--workdir={tmp_path / "run"}', '--mode=evaluate')
+  assert evaluated.returncode == 0, evaluated.stderr
+  assert evaluated.stdout == second.stdout
+  refused = run(*flags, '--config.loss.margin=0.5')
+  assert refused.returncode == 2
+  assert 'loss.margin 0.2 -> 0.5' in refused.stderr
+
+
+def test_commands_explain_themselves():
+  result = run('--help', module='hrem_jax')
+  assert result.returncode == 0
+  for command in ('prepare-demo', 'report'):
+    assert command in result.stdout
+  missing = run('report', 'nowhere', module='hrem_jax')
+  assert missing.returncode == 2
+  assert 'nowhere/config.json: no such file' in missing.stderr

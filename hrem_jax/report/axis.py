@@ -31,8 +31,8 @@ def value_axis(values: Iterable[float]) -> Axis:
   low, high = min(values, default=0.0), max(values, default=1.0)
   if low > 0 and high / low >= _LOG_FROM:
     return _log_axis(low, high)
-  if 0 < low < 0.5 * high or low == high > 0:
-    low = 0.0  # a drop to a half should look like one
+  if 0 < low < 0.5 * high or 0 < high - 1e-3 * high < low:
+    low = 0.0  # a drop to a half should look like one, and a constant like a constant
   if low == high:
     high = low + (abs(low) or 1.0)
   step = round_step(high - low)

@@ -41,6 +41,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     with _progress(setup, workdir, int(state.step)) as progress:
       progress.say(summary(setup, state))
       _run_steps(setup, mesh, state, iterator, checkpoints, progress)
+      progress.end_bar()
       return evaluate_best(workdir, progress=progress)
 
 
@@ -62,11 +63,11 @@ def _run_steps(setup: Setup, mesh: Mesh, state: TrainState, iterator, checkpoint
     if step % config.training.log_every_steps == 0 or is_last:
       progress.training(step, {name: float(value) for name, value in metrics.items()})
     scores = None
-    if step % evaluate_every == 0 or is_last:
-      scores = _select(evaluator, setup, state, progress)
-    if scores or step % config.training.checkpoint_every_steps == 0:
-      checkpoints.save(state, iterator, scores)
-      progress.paused()
+    with progress.pause():
+      if step % evaluate_every == 0 or is_last:
+        scores = _select(evaluator, setup, state, progress)
+      if scores or step % config.training.checkpoint_every_steps == 0:
+        checkpoints.save(state, iterator, scores)
   checkpoints.wait()
 
 
@@ -94,7 +95,8 @@ class CompiledSteps:
     self._step = int(state.step) if self._step is None else self._step + 1
     key = (self._step >= self._warmup_steps, batch.tokens.shape[1])
     if key not in self._compiled:
-      self._compiled[key] = self._compile(*key, state, batch)
+      with self._progress.pause():
+        self._compiled[key] = self._compile(*key, state, batch)
     return self._compiled[key](state, batch)
 
   def _compile(self, graph_active: bool, width: int, state: TrainState, batch):
@@ -110,7 +112,6 @@ class CompiledSteps:
     compiled = step.lower(state, batch).compile()
     seconds, graph = time.perf_counter() - started, 'with' if graph_active else 'without'
     self._progress.say(f'compiled the step {graph} the graph for {width} words in {seconds:.1f} s')
-    self._progress.paused()
     return compiled
 
 

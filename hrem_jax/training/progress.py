@@ -1,10 +1,12 @@
 """What a person sees while it trains, and what stays in the workdir: bar or lines, JSON lines, TensorBoard."""
 
+import contextlib
 import datetime
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import tensorboardX
@@ -30,7 +32,8 @@ class Progress:
     self._json = (workdir / 'metrics.jsonl').open('a', encoding='utf-8')
     self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
     if sys.stderr.isatty():
-      self._bar = tqdm.tqdm(total=num_steps, initial=first_step, unit='step', dynamic_ncols=True, smoothing=0.05)
+      layout = '{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {postfix}'
+      self._bar = tqdm.tqdm(total=num_steps, initial=first_step, dynamic_ncols=True, bar_format=layout)
 
   def __enter__(self):
     return self
@@ -39,6 +42,12 @@ class Progress:
     for writer in (self._bar, self._json, self._board):
       if writer is not None:
         writer.close()
+
+  def end_bar(self) -> None:
+    """The last step is done; what is said from here on stands below the bar."""
+    if self._bar is not None:
+      self._bar.close()
+      self._bar = None
 
   def say(self, line: str) -> None:
     """One line for a person, above the bar where there is one."""
@@ -63,14 +72,18 @@ class Progress:
       f'rate {metrics["learning_rate"]:.3g} {metrics["examples_per_second"]:.1f} examples/s'
     )
     if self._bar is not None:
-      self._bar.set_description(line, refresh=False)
+      self._bar.set_postfix_str(line, refresh=False)
       self._bar.update(step - self._bar.n)
+      self._bar.refresh()
     else:
       self.say(f'step {step}/{self._num_steps} {line}, {left} left')
 
-  def paused(self) -> None:
-    """Time from the last report to here (an evaluation, a compilation) is not the training's."""
-    self._last_time = time.perf_counter()
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """What happens inside (an evaluation, a compilation) does not count in the rate."""
+    started = time.perf_counter()
+    yield
+    self._last_time += time.perf_counter() - started
 
   def evaluation(self, step: int, split: str, metrics: dict[str, float]) -> None:
     """Metrics of a whole split."""

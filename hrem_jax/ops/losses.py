@@ -48,7 +48,9 @@ def hinge_loss(
 
   def one_direction(similarity, eligible):
     violation = jnp.where(eligible, jnp.maximum(margin + similarity - positive[:, None], 0.0), 0.0)
-    return jnp.sum(jnp.max(violation, axis=1) if hardest_negative else violation), jnp.sum(~jnp.any(eligible, axis=1))
+    if hardest_negative:  # the first of equals, as in the release; `max` would share the gradient among them
+      violation = jnp.take_along_axis(violation, jnp.argmax(violation, axis=1, keepdims=True), axis=1)
+    return jnp.sum(violation), jnp.sum(~jnp.any(eligible, axis=1))
 
   images_loss, images_without = one_direction(similarity, eligible)
   texts_loss, texts_without = one_direction(similarity.T, eligible.T)

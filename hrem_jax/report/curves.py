@@ -83,7 +83,10 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
       ('Examples per second', 'examples_per_second'),
     )
   ]
-  return f'<div class="charts large">{"".join(large)}</div><div class="charts small">{"".join(small)}</div>'
+  return (
+    '<p class="quiet">Over the steps of the training; the ring is the chosen checkpoint.</p>'
+    f'<div class="charts large">{"".join(large)}</div><div class="charts small">{"".join(small)}</div>'
+  )
 
 
 def chart(title: str, lines: Sequence[Line], steps: Axis, *, marks: Sequence[Mark] = (), note: str = '') -> str:

@@ -7,6 +7,10 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.report.examples import Candidate, Example, Examples
 from hrem_jax.report.pictures import Pictures
 
+_NO_PICTURES = (
+  '<p class="quiet">The data folder has no <code>pictures</code>: cards with the id of the image and its first caption '
+  'stand for them.</p>'
+)
 _MAX_POSITIONS = 10  # listed of one query's right ones
 
 
@@ -25,7 +29,8 @@ class Gallery:
       self._first_caption.setdefault(int(image), split.captions[text])
 
   def pictures_for_captions(self, examples: Examples) -> str:
-    return _groups(examples, 'caption', 'picture', self._split.name, self._pictures_for_caption)
+    groups = _groups(examples, 'caption', 'picture', self._split.name, self._pictures_for_caption)
+    return groups if self._pictures.are_there else _NO_PICTURES + groups
 
   def captions_for_pictures(self, examples: Examples) -> str:
     return _groups(examples, 'picture', 'caption', self._split.name, self._captions_for_picture)
@@ -71,8 +76,9 @@ def _groups(examples: Examples, asked: str, found: str, split: str, draw: Callab
   chosen = (
     f'Chosen by rule, not by hand: of the {total:,} {asked}s of <b>{escape(split)}</b>, {examples.num_hits:,} '
     f'({_percent(examples.num_hits, total)}) find a right {found} in the first place and {examples.num_misses:,} '
-    f'({_percent(examples.num_misses, total)}) do not. Shown are {len(examples.hits)} of the first and '
-    f'{len(examples.misses)} of the second kind, each evenly spaced in the order of the data set.'
+    f'({_percent(examples.num_misses, total)}) do not, equal scores counted against the model. '
+    f'Shown are {len(examples.hits)} of the first and {len(examples.misses)} of the second kind, each evenly spaced '
+    'in the order of the data set.'
   )
   parts = [f'<p class="quiet">{chosen}</p>']
   for title, group in ((f'Right {found} first', examples.hits), (f'Another {found} first', examples.misses)):

@@ -17,6 +17,7 @@ class Pictures:
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder / FOLDER
+    self.are_there = self._folder.is_dir()
     self._inlined = functools.cache(inlined)
 
   def address(self, image_id: str) -> str | None:

@@ -343,34 +343,40 @@ def test_gradient_of_distance_weighted_loss_equals_finite_differences_with_const
   assert_close(jax.jit(found)(jnp.asarray(similarity)), expected, atol=GRADIENT_TOLERANCE)
 
 
+SPREAD = {'cutoff': 1.9, 'dimension': 5}  # spreads the weights over all negatives; with 512 one takes nearly all
+NUM_LOSSES = 2003
+
+
+@jax.jit
+def many_losses(similarity, is_positive):
+  keys = jax.random.split(jax.random.key(0), NUM_LOSSES)
+  return jax.vmap(lambda key: distance_weighted_loss(similarity, is_positive, key, **SPREAD))(keys)
+
+
 def test_mean_of_drawn_losses_is_the_expected_loss_of_both_directions():
-  # A dimension of 5 spreads the weights over all the negatives; with 512 one of them takes nearly all.
   similarity, is_positive = some_cosines(dtype=np.float32), some_positives()
-  options = {'cutoff': 1.9, 'dimension': 5}
   mean = variance = 0.0
   for scores, positive in ((similarity, is_positive), (similarity.T, is_positive.T)):
-    log_weights = oracle.log_negative_weights(scores, positive, **options)
+    log_weights = oracle.log_negative_weights(scores, positive, **SPREAD)
     one_mean, one_variance = oracle.expected_triplet_loss(scores, positive, log_weights)
     mean, variance = mean + one_mean, variance + one_variance
-  keys = jax.random.split(jax.random.key(0), 2003)
-  losses = jax.jit(
-    jax.vmap(lambda key: distance_weighted_loss(jnp.asarray(similarity), jnp.asarray(is_positive), key, **options).loss)
-  )(keys)
-  assert losses.shape == (2003,)
-  assert abs(np.mean(losses) - mean) < 5 * math.sqrt(variance / 2003)
+  losses = many_losses(jnp.asarray(similarity), jnp.asarray(is_positive)).loss
+  assert losses.shape == (NUM_LOSSES,)
+  assert abs(np.mean(losses) - mean) < 5 * math.sqrt(variance / NUM_LOSSES)
   assert 0.8 < np.var(losses) / variance < 1.25
 
 
-def test_same_image_pairs_are_never_negatives_of_the_distance_weighted_loss():
-  # Pairs of one image lie between 0.3 and 0.9, all others at -0.2: only one pair against another of its image violates.
-  is_positive = jnp.asarray(paired_positives())
-  similarity = jnp.where(is_positive, jnp.linspace(0.3, 0.9, PAIRS**2).reshape(PAIRS, PAIRS), -0.2)
-  draws = 101
-  keys = jax.random.split(jax.random.key(1), draws)
-  for margin, violates in ((0.2, False), (0.6, True)):
-    found = jax.jit(jax.vmap(functools.partial(distance_weighted_loss, similarity, is_positive, margin=margin)))(keys)
-    assert_close(np.asarray(found.loss) > 0, [violates] * draws)
-    assert_close(found.anchors_without_negatives, [0] * draws)
+@pytest.mark.parametrize(('others', 'violates'), [(-0.2, False), (0.4, True)])
+def test_same_image_pairs_are_never_negatives_of_the_distance_weighted_loss(others, violates):
+  # Pairs of one image lie between 0.3 and 0.9 and would violate the margin of 0.2 against each other; others at -0.2
+  # do not, at 0.4 they do.
+  is_positive = some_positives()
+  assert np.max(np.sum(is_positive, axis=1)) > 1
+  own = np.linspace(0.3, 0.9, IMAGES * TEXTS, dtype=np.float32).reshape(IMAGES, TEXTS)
+  similarity = np.where(is_positive, own, np.float32(others))
+  found = many_losses(jnp.asarray(similarity), jnp.asarray(is_positive))
+  assert_close(np.asarray(found.loss) > 0, [violates] * NUM_LOSSES)
+  assert_close(found.anchors_without_negatives, [0] * NUM_LOSSES)
 
 
 @pytest.mark.parametrize('rng', [None, 5], ids=['no_key', 'key'])
@@ -403,14 +409,14 @@ def test_anchors_without_eligible_negatives_give_nothing_and_are_counted(rng):
   assert not np.any(gradient)
 
 
-def test_permuted_batch_permutes_the_gradient_and_compiled_code_agrees():
+def test_permuted_batch_permutes_the_gradient():
   # Below 0.875 no distance is raised to 0.5, so no two weights are equal and the heaviest does not depend on the order.
   similarity, is_positive = 0.85 * some_cosines(dtype=np.float32), some_positives()
   images, texts = np.array([3, 0, 4, 1, 2]), np.random.default_rng(5).permutation(TEXTS)
-  loss_and_gradient = jax.value_and_grad(lambda x, positive: distance_weighted_loss(x, positive, None).loss)
+  loss_and_gradient = jax.jit(jax.value_and_grad(lambda x, positive: distance_weighted_loss(x, positive, None).loss))
   loss, gradient = loss_and_gradient(jnp.asarray(similarity), jnp.asarray(is_positive))
   shuffled = (jnp.asarray(x[images][:, texts]) for x in (similarity, is_positive))
-  shuffled_loss, shuffled_gradient = jax.jit(loss_and_gradient)(*shuffled)
+  shuffled_loss, shuffled_gradient = loss_and_gradient(*shuffled)
   assert_close(shuffled_loss, loss, rtol=1e-6)
   assert_close(shuffled_gradient, gradient[images][:, texts], atol=1e-6)
 
@@ -423,11 +429,25 @@ def test_identical_and_opposite_embeddings_are_finite_forward_and_backward():
     similarity = cosine_similarity(images, texts)
     return distance_weighted_loss(similarity, jnp.asarray(some_positives()), jax.random.key(0)).loss
 
-  value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(images, texts)
+  value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(images, texts)
   assert np.isfinite(value)
   assert value > 0
   for gradient in gradients:
     assert np.all(np.isfinite(gradient))
+
+
+def test_losses_are_the_same_without_jit():
+  similarity, is_positive = jnp.asarray(some_cosines(dtype=np.float32)), jnp.asarray(some_positives())
+  key = jax.random.key(3)
+  for found, expected in zip(
+    distance_weighted_loss(similarity, is_positive, key),
+    compiled_distance_weighted(similarity, is_positive, key),
+    strict=True,
+  ):
+    assert_close(found, expected, rtol=1e-6)
+  similarity, is_positive = jnp.asarray(some_cosines(PAIRS, PAIRS, dtype=np.float32)), jnp.asarray(paired_positives())
+  for found, expected in zip(hinge_loss(similarity, is_positive), compiled_hinge(similarity, is_positive), strict=True):
+    assert_close(found, expected, rtol=1e-6)
 
 
 # --- regulariser ------------------------------------------------------------------------------------------------------

@@ -220,7 +220,6 @@ def test_connection_matrix_equals_the_oracle(dtype, keep):
   arguments = [jnp.asarray(x) for x in (images, texts, i2t, t2i)]
   expected = oracle.connection_matrix(images, texts, i2t, t2i, keep=keep)
   assert np.all(expected) == (keep == 1.0)
-  assert_close(connection_matrix(*arguments, keep=keep), expected)
   assert_close(jax.jit(functools.partial(connection_matrix, keep=keep))(*arguments), expected)
 
 
@@ -257,8 +256,12 @@ def test_affinity_equals_the_oracle(dtype, options):
   assert found.dtype == dtype
   expected = oracle.gaussian_affinity(x, y, **options)
   assert_close(found, expected, atol=TOLERANCE[dtype])
-  assert_close(gaussian_affinity(jnp.asarray(x), jnp.asarray(y), **options), expected, atol=TOLERANCE[dtype])
   assert found[0, 2] == found[3, 2] == found[4, 6] == 1.0
+
+
+def test_affinity_is_the_same_without_jit():
+  x, y = (jnp.asarray(points) for points in some_points(dtype=np.float32))
+  assert_close(gaussian_affinity(x, y), compiled_affinity(x, y), atol=1e-6)
 
 
 @pytest.mark.usefixtures('x64')

@@ -5,6 +5,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from absl import logging
+
 from hrem_jax.errors import UserError
 
 
@@ -47,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None = None) -> None:
   """Mistakes of the user end in one line and status 2."""
   arguments = _parser().parse_args(argv)
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
   try:
     arguments.command(arguments)
   except UserError as error:

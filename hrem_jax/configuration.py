@@ -184,15 +184,17 @@ def _tuples(value):
   return tuple(value) if isinstance(value, list) else value
 
 
+def leaves(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
+  """Dotted keys and their values."""
+  flat = {}
+  for key, value in config.items():
+    is_section = isinstance(value, ml_collections.ConfigDict)
+    flat |= leaves(value, f'{prefix}{key}.') if is_section else {f'{prefix}{key}': value}
+  return flat
+
+
 def differences(ours: ml_collections.ConfigDict, theirs: ml_collections.ConfigDict) -> list[str]:
   """Dotted keys, with both values, in which two configurations promise different trainings."""
-
-  def leaves(config, prefix='') -> dict:
-    flat = {}
-    for key, value in config.items():
-      is_section = isinstance(value, ml_collections.ConfigDict)
-      flat |= leaves(value, f'{prefix}{key}.') if is_section else {f'{prefix}{key}': value}
-    return flat
 
   first, second = leaves(ours), leaves(theirs)
   return [

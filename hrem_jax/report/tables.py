@@ -4,7 +4,7 @@ from html import escape
 
 import ml_collections
 
-from hrem_jax.configuration import default_config, value_at
+from hrem_jax.configuration import default_config, leaves, value_at
 
 _TITLES = {'': '', 'coco_1k/': 'COCO 1K, mean of five folds', 'coco_5k/': 'COCO 5K'}
 _COLUMNS = (('r1', 'R@1'), ('r5', 'R@5'), ('r10', 'R@10'), ('median_rank', 'medR'), ('mean_rank', 'meanR'))
@@ -52,15 +52,6 @@ def configuration_table(config: ml_collections.ConfigDict) -> str:
     mark, kind = ('<b>•</b> ', ' class="differs"') if value != _default(key) else ('', '')
     rows.append(f'<tr{kind}><th scope="row">{mark}{escape(key)}</th><td>{escape(repr(value))}</td></tr>')
   return f'<div class="scroll"><table class="configuration">{"".join(rows)}</table></div>'
-
-
-def leaves(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
-  """Dotted keys and their values."""
-  flat = {}
-  for key, value in config.items():
-    is_section = isinstance(value, ml_collections.ConfigDict)
-    flat |= leaves(value, f'{prefix}{key}.') if is_section else {f'{prefix}{key}': value}
-  return flat
 
 
 def _default(key: str):

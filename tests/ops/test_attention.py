@@ -85,15 +85,19 @@ def test_gradients_equal_finite_differences():
     assert_close(part, oracle.numerical_gradient(of_part, x), atol=GRADIENT_TOLERANCE)
 
 
-def test_rows_sum_to_one_and_one_that_may_look_nowhere_is_uniform_with_finite_gradient():
-  query, key, mask, bias = (jnp.asarray(x) for x in some_inputs(np.float32))
-  mask = mask.at[1, 2].set(False)
-
+@jax.jit
+def gradients_and_weights(query, key, mask, bias):
   def squares(query, key, bias):
     weights = attention_weights(query, key, mask=mask, bias=bias)
     return jnp.sum(weights**2), weights
 
-  gradients, weights = jax.jit(jax.grad(squares, argnums=(0, 1, 2), has_aux=True))(query, key, bias)
+  return jax.grad(squares, argnums=(0, 1, 2), has_aux=True)(query, key, bias)
+
+
+def test_rows_sum_to_one_and_one_that_may_look_nowhere_is_uniform_with_finite_gradient():
+  query, key, mask, bias = (jnp.asarray(x) for x in some_inputs(np.float32))
+  mask = mask.at[1, 2].set(False)
+  gradients, weights = gradients_and_weights(query, key, mask, bias)
   assert_close(jnp.sum(weights, axis=-1), np.ones((SIZE, HEADS, ASKERS)), rtol=1e-6)
   assert_close(weights[1, :, 2], np.full((HEADS, ASKED), 1 / ASKED), rtol=1e-6)
   for gradient in gradients:
@@ -105,20 +109,10 @@ def test_rows_sum_to_one_and_one_that_may_look_nowhere_is_uniform_with_finite_gr
 def test_junk_where_masked_changes_neither_values_nor_gradients(junk):
   query, key, mask, bias = some_inputs(np.float32)
   mask[..., 2] = False  # a key that nobody may look at, as padding is
-  weight = np.random.default_rng(1).normal(size=(SIZE, HEADS, ASKERS, ASKED)).astype(np.float32)
-
-  def value_and_gradients(key, bias):
-    def weighted(query, key, bias):
-      weights = attention_weights(query, key, mask=jnp.asarray(mask), bias=bias)
-      return jnp.sum(weights * weight), weights
-
-    arguments = (jnp.asarray(x) for x in (query, key, bias))
-    return jax.jit(jax.grad(weighted, argnums=(0, 1, 2), has_aux=True))(*arguments)
-
-  clean, clean_weights = value_and_gradients(key, bias)
+  clean, clean_weights = gradients_and_weights(query, key, mask, bias)
   key[:, 2] = junk
   bias[~mask] = junk
-  dirty, dirty_weights = value_and_gradients(key, bias)
+  dirty, dirty_weights = gradients_and_weights(query, key, mask, bias)
   assert_close(dirty_weights, clean_weights, atol=1e-7)
   for one, other in zip(dirty, clean, strict=True):
     assert np.any(other)

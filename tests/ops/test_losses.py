@@ -25,6 +25,9 @@ IMAGES, TEXTS, PAIRS, SIZE = 5, 11, 7, 3
 TOLERANCE = {np.float32: 3e-6, np.float64: 1e-12}
 compiled_hinge = jax.jit(hinge_loss, static_argnames=('margin', 'hardest_negative'))
 compiled_distance_weighted = jax.jit(distance_weighted_loss, static_argnames=('margin', 'cutoff', 'dimension'))
+compiled_log_weights = jax.jit(log_negative_weights, static_argnames=('cutoff', 'dimension'))
+compiled_triplet = jax.jit(triplet_loss, static_argnames='margin')
+compiled_relation = jax.jit(relation_loss)
 draw_many = jax.jit(draw_negatives, static_argnums=1)
 GRADIENT_TOLERANCE = 1e-8  # of the finite differences
 
@@ -151,7 +154,7 @@ def test_log_weights_equal_the_oracle(dtype, cutoff, dimension):
   similarity, is_positive = some_cosines(dtype=dtype), some_positives()
   is_eligible = np.isfinite(oracle.log_negative_weights(similarity, is_positive, cutoff, dimension))
   assert 0 < np.sum(is_eligible) < np.sum(~is_positive)
-  found = log_negative_weights(jnp.asarray(similarity), jnp.asarray(is_positive), cutoff=cutoff, dimension=dimension)
+  found = compiled_log_weights(jnp.asarray(similarity), jnp.asarray(is_positive), cutoff=cutoff, dimension=dimension)
   expected = oracle.log_negative_weights(similarity, is_positive, cutoff, dimension)
   assert found.dtype == dtype
   assert_close(np.isfinite(found), is_eligible)
@@ -170,7 +173,7 @@ def test_log_weights_worked_by_hand():
   raised = 510 * math.log(2) - 254.5 * math.log(1 - 1 / 16)
   far = -510 * math.log(1.6) - 254.5 * math.log(0.36)
   expected = [254.5 * math.log(4 / 3), -math.log(2) / 2, far, raised, raised, -math.inf, -math.inf, -math.inf]
-  assert_close(log_negative_weights(similarity, is_positive, cutoff=1.7), [expected] * 2, rtol=1e-12)
+  assert_close(compiled_log_weights(similarity, is_positive, cutoff=1.7), [expected] * 2, rtol=1e-12)
 
 
 def test_log_weights_are_never_nan_and_carry_no_gradient():
@@ -179,7 +182,7 @@ def test_log_weights_are_never_nan_and_carry_no_gradient():
   similarity = jnp.array([edge, edge[::-1]], jnp.float32)
 
   def total(similarity):
-    weights = log_negative_weights(similarity, jnp.zeros((2, 8), bool), cutoff=2.5)
+    weights = compiled_log_weights(similarity, jnp.zeros((2, 8), bool), cutoff=2.5)
     return jnp.sum(weights), weights
 
   gradient, weights = jax.grad(total, has_aux=True)(similarity)
@@ -278,7 +281,7 @@ def test_triplet_loss_of_three_anchors_worked_by_hand():
   similarity = jnp.array([[0.9, 0.8, 0.3], [0.5, 0.1, 0.6], [0.7, 0.4, 0.2]])
   is_positive = jnp.array([[True, True, False], [False, True, True], [False, False, True]])
   negatives = jnp.array([[2, 2, 0], [0, 0, 0], [1, 1, 1]])
-  loss = jax.value_and_grad(triplet_loss)
+  loss = jax.jit(jax.value_and_grad(triplet_loss))
   value, gradient = loss(similarity, is_positive, negatives, jnp.array([True, True, True]))
   assert_close(value, 1.1, rtol=1e-6)
   assert_close(gradient, [[0, 0, 0], [2, -1, -1], [0, 1, -1]])
@@ -296,7 +299,7 @@ def test_triplet_loss_equals_the_oracle(dtype, margin):
   arguments = (jnp.asarray(x) for x in (similarity, is_positive, negatives, has_negative))
   expected = oracle.triplet_loss(similarity, is_positive, negatives, has_negative, margin)
   assert expected > 1
-  assert_close(triplet_loss(*arguments, margin=margin), expected, rtol=TOLERANCE[dtype])
+  assert_close(compiled_triplet(*arguments, margin=margin), expected, rtol=TOLERANCE[dtype])
 
 
 @pytest.mark.usefixtures('x64')
@@ -304,7 +307,7 @@ def test_gradient_of_triplet_loss_equals_finite_differences():
   similarity, is_positive = some_cosines(), some_positives()
   negatives = np.random.default_rng(4).integers(0, TEXTS, size=(IMAGES, TEXTS))
   has_negative = np.array([True, False, True, True, True])
-  found = jax.grad(triplet_loss)(*(jnp.asarray(x) for x in (similarity, is_positive, negatives, has_negative)))
+  found = jax.jit(jax.grad(triplet_loss))(*(jnp.asarray(x) for x in (similarity, is_positive, negatives, has_negative)))
   expected = oracle.numerical_gradient(
     lambda x: oracle.triplet_loss(x, is_positive, negatives, has_negative), similarity
   )
@@ -322,7 +325,7 @@ def oracle_weights(similarity, is_positive, cutoff):
   )
 
 
-@pytest.mark.parametrize(('cutoff', 'margin'), [(1.7, 0.2), (1.9, 0.2), (1.4, 0.6)])
+@pytest.mark.parametrize(('cutoff', 'margin'), [(1.7, 0.2), (1.4, 0.6)])
 def test_distance_weighted_loss_of_the_heaviest_negatives_equals_the_oracle(dtype, cutoff, margin):
   similarity, is_positive = some_cosines(dtype=dtype), some_positives()
   found = compiled_distance_weighted(
@@ -353,16 +356,15 @@ NUM_LOSSES = 2003
 @jax.jit
 def many_losses(similarity, is_positive):
   keys = jax.random.split(jax.random.key(0), NUM_LOSSES)
-  return jax.vmap(lambda key: distance_weighted_loss(similarity, is_positive, key, **SPREAD))(keys)
+  return jax.lax.map(lambda key: distance_weighted_loss(similarity, is_positive, key, **SPREAD), keys)
 
 
-def test_mean_of_drawn_losses_is_the_expected_loss_of_both_directions():
-  similarity, is_positive = some_cosines(dtype=np.float32), some_positives()
-  mean = variance = 0.0
-  for scores, positive in ((similarity, is_positive), (similarity.T, is_positive.T)):
-    log_weights = oracle.log_negative_weights(scores, positive, **SPREAD)
-    one_mean, one_variance = oracle.expected_triplet_loss(scores, positive, log_weights)
-    mean, variance = mean + one_mean, variance + one_variance
+def test_drawn_losses_have_the_expected_mean_and_the_variance_of_independent_directions():
+  # Symmetric: with one key for both directions they would draw alike, and the variance be twice as large.
+  points = np.random.default_rng(8).normal(size=(PAIRS, SIZE))
+  similarity, is_positive = oracle.cosine(points, points).astype(np.float32), paired_positives()
+  log_weights = oracle.log_negative_weights(similarity, is_positive, **SPREAD)
+  mean, variance = (2 * value for value in oracle.expected_triplet_loss(similarity, is_positive, log_weights))
   losses = many_losses(jnp.asarray(similarity), jnp.asarray(is_positive)).loss
   assert losses.shape == (NUM_LOSSES,)
   assert abs(np.mean(losses) - mean) < 5 * math.sqrt(variance / NUM_LOSSES)
@@ -373,9 +375,8 @@ def test_mean_of_drawn_losses_is_the_expected_loss_of_both_directions():
 def test_same_image_pairs_are_never_negatives_of_the_distance_weighted_loss(others, violates):
   # Pairs of one image lie between 0.3 and 0.9 and would violate the margin of 0.2 against each other; others at -0.2
   # do not, at 0.4 they do.
-  is_positive = some_positives()
-  assert np.max(np.sum(is_positive, axis=1)) > 1
-  own = np.linspace(0.3, 0.9, IMAGES * TEXTS, dtype=np.float32).reshape(IMAGES, TEXTS)
+  is_positive = paired_positives()
+  own = np.linspace(0.3, 0.9, PAIRS**2, dtype=np.float32).reshape(PAIRS, PAIRS)
   similarity = np.where(is_positive, own, np.float32(others))
   found = many_losses(jnp.asarray(similarity), jnp.asarray(is_positive))
   assert_close(np.asarray(found.loss) > 0, [violates] * NUM_LOSSES)
@@ -462,16 +463,15 @@ def some_relevance(dtype=np.float64):
 def test_relation_loss_equals_the_oracle(dtype):
   relevance, affinity = some_relevance(dtype)
   expected = oracle.relation_loss(relevance, affinity)
-  found = relation_loss(jnp.asarray(relevance), jnp.asarray(affinity))
+  found = compiled_relation(jnp.asarray(relevance), jnp.asarray(affinity))
   assert found.dtype == dtype
   assert_close(found, expected, rtol=TOLERANCE[dtype])
-  assert_close(jax.jit(relation_loss)(jnp.asarray(relevance), jnp.asarray(affinity)), expected, rtol=TOLERANCE[dtype])
 
 
 @pytest.mark.usefixtures('x64')
 def test_gradient_of_relation_loss_equals_finite_differences_and_none_flows_to_the_affinity():
   relevance, affinity = some_relevance()
-  found = jax.grad(relation_loss, argnums=(0, 1))(jnp.asarray(relevance), jnp.asarray(affinity))
+  found = jax.jit(jax.grad(relation_loss, argnums=(0, 1)))(jnp.asarray(relevance), jnp.asarray(affinity))
   expected = oracle.numerical_gradient(lambda x: oracle.relation_loss(x, affinity), relevance)
   assert_close(found[0], expected, atol=GRADIENT_TOLERANCE)
   assert_close(found[1], np.zeros((IMAGES, TEXTS)))
@@ -480,13 +480,13 @@ def test_gradient_of_relation_loss_equals_finite_differences_and_none_flows_to_t
 def test_relation_loss_is_zero_only_for_equal_distributions_and_never_negative():
   relevance, affinity = (jnp.asarray(x) for x in some_relevance(np.float32))
   shift = jnp.arange(IMAGES, dtype=jnp.float32)[:, None]  # of a whole row: the softmax does not see it
-  assert_close(relation_loss(affinity + shift, affinity), 0.0, atol=1e-6)
-  assert relation_loss(relevance, affinity) > 0.1
+  assert_close(compiled_relation(affinity + shift, affinity), 0.0, atol=1e-6)
+  assert compiled_relation(relevance, affinity) > 0.1
 
 
 def test_relation_loss_of_enormous_relevance_is_finite_forward_and_backward():
   relevance, affinity = (jnp.asarray(x) for x in some_relevance(np.float32))
-  value, gradient = jax.value_and_grad(relation_loss)(1e6 * relevance, affinity)
+  value, gradient = jax.jit(jax.value_and_grad(relation_loss))(1e6 * relevance, affinity)
   assert np.isfinite(value)
   assert value > 0
   assert np.all(np.isfinite(gradient))
@@ -496,4 +496,6 @@ def test_permuted_rows_and_columns_leave_the_relation_loss():
   relevance, affinity = some_relevance(np.float32)
   images, texts = np.array([3, 0, 4, 1, 2]), np.random.default_rng(5).permutation(TEXTS)
   shuffled = (jnp.asarray(x[images][:, texts]) for x in (relevance, affinity))
-  assert_close(relation_loss(*shuffled), relation_loss(jnp.asarray(relevance), jnp.asarray(affinity)), rtol=1e-5)
+  assert_close(
+    compiled_relation(*shuffled), compiled_relation(jnp.asarray(relevance), jnp.asarray(affinity)), rtol=1e-5
+  )

@@ -95,9 +95,8 @@ def test_clipping_keeps_small_gradients_and_shortens_large_ones():
 
 def test_first_update_is_adamw_by_hand(parts):
   """At the first update Adam moves every parameter by rate * sign(gradient); decay shrinks it by rate * 1e-4."""
-  config, model, optimizer, state, batch = parts
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, seed=3, graph_active=False)
-  after, _ = train_step(state, batch, **options)
+  state = parts[3]
+  after, _ = run_steps(parts, actives=[False])
   before, now = (np.asarray(s.params['text_encoder']['linear']['kernel']) for s in (state, after))
   steps = (before - now - 3e-3 * 1e-4 * before) / 3e-3
   assert_allclose(abs(steps), 1.0, rtol=2e-2)
@@ -122,10 +121,9 @@ def test_same_step_same_negatives_other_step_other_negatives(parts):
 
 
 def test_anchors_without_negatives_are_counted(parts):
-  config, model, optimizer, state, batch = parts
+  *others, batch = parts
   same = Batch(batch.regions, batch.region_mask, batch.tokens, batch.word_mask, jnp.zeros(SIZE, jnp.int32))
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, seed=0)
-  after, metrics = train_step(state, same, graph_active=False, **options)
+  after, metrics = run_steps((*others, same), actives=[False])
   assert float(metrics['loss']) == 0
   assert int(metrics['anchors_without_negatives']) == 2 * SIZE
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))

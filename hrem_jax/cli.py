@@ -2,12 +2,11 @@
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import logging
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, fail
 
 
 def prepare_demo(arguments: argparse.Namespace) -> None:
@@ -53,8 +52,7 @@ def run(argv: Sequence[str] | None = None) -> None:
   try:
     arguments.command(arguments)
   except UserError as error:
-    print(f'hrem_jax: {error}', file=sys.stderr)
-    sys.exit(2)
+    fail(error)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,17 @@
 """The one exception for mistakes that the person at the keyboard can mend."""
 
+import sys
+from typing import NoReturn
+
 
 class UserError(Exception):
   """Bad input: its message is one line that names the file, key or shape, what was found and what was expected.
 
   The command line prints the message without a traceback and exits with status 2.
   """
+
+
+def fail(error: UserError) -> NoReturn:
+  """Where the command line ends with a mistake: its message on standard error, and status 2."""
+  print(f'hrem_jax: {error}', file=sys.stderr)
+  sys.exit(2)

@@ -1,12 +1,11 @@
 """`python -m hrem_jax.main --config=configs/NAME.py --workdir=DIR`: flags, then one call."""
 
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, fail
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file; --config.section.key=value changes it.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, metrics, results.', required=True)
@@ -37,12 +36,6 @@ def parse_flags(argv: list[str]) -> list[str]:
     raise UserError(f'the configuration has no key {" ".join(str(error.args[0]).split())}') from error
   except (flags.Error, OSError, TypeError, ValueError) as error:
     raise UserError(' '.join(str(error).split())) from error
-
-
-def fail(error: UserError) -> None:
-  """Mistakes of the user end in a message and status 2, without a traceback."""
-  print(f'hrem_jax: {error}', file=sys.stderr)
-  sys.exit(2)
 
 
 def run() -> None:

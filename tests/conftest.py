@@ -7,7 +7,9 @@ import pathlib
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'xla'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
+import jax
 import jaxtyping
+import numpy as np
 import pytest
 from absl import flags
 
@@ -19,3 +21,17 @@ flags.FLAGS.mark_as_parsed()  # grain reads flags, and tests have no absl.app.ru
 def golden() -> pathlib.Path:
   """Numbers from the authors' program (see tests/golden/README.md)."""
   return pathlib.Path(__file__).parent / 'golden'
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=['float32', 'x64'])
+def dtype(request):
+  """Both precisions; float64 is switched on while the test runs."""
+  with jax.enable_x64(request.param is np.float64):
+    yield request.param
+
+
+@pytest.fixture
+def x64():
+  """Float64 while the test runs: for finite differences."""
+  with jax.enable_x64(True):
+    yield

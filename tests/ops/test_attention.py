@@ -15,18 +15,6 @@ GRADIENT_TOLERANCE = 1e-8  # of the finite differences
 compiled_weights = jax.jit(attention_weights)
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=['float32', 'x64'])
-def dtype(request):
-  with jax.enable_x64(request.param is np.float64):
-    yield request.param
-
-
-@pytest.fixture
-def x64():
-  with jax.enable_x64(True):
-    yield
-
-
 def some_inputs(dtype=np.float64):
   """Query, key, mask (no row without anything to look at, one with a single column) and bias."""
   rng = np.random.default_rng(0)

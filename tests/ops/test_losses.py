@@ -32,18 +32,6 @@ draw_many = jax.jit(draw_negatives, static_argnums=1)
 GRADIENT_TOLERANCE = 1e-8  # of the finite differences
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=['float32', 'x64'])
-def dtype(request):
-  with jax.enable_x64(request.param is np.float64):
-    yield request.param
-
-
-@pytest.fixture
-def x64():
-  with jax.enable_x64(True):
-    yield
-
-
 def some_cosines(rows=IMAGES, columns=TEXTS, seed=0, dtype=np.float64):
   """Low-dimensional: from near -1 to near 1, so that cutoff and clamp are met."""
   rng = np.random.default_rng(seed)

@@ -15,18 +15,6 @@ GRADIENT_TOLERANCE = 1e-8  # of the finite differences
 compiled_top_k_mean = jax.jit(top_k_mean, static_argnames='top_k')
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=['float32', 'x64'])
-def dtype(request):
-  with jax.enable_x64(request.param is np.float64):
-    yield request.param
-
-
-@pytest.fixture
-def x64():
-  with jax.enable_x64(True):
-    yield
-
-
 def ragged_mask():
   """All real, all but some in the middle, two, one, none."""
   mask = np.zeros((SIZE, FRAGMENTS), bool)

@@ -16,18 +16,6 @@ TOLERANCE = {np.float32: 3e-6, np.float64: 1e-12}
 GRADIENT_TOLERANCE = 1e-8  # of the finite differences
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=['float32', 'x64'])
-def dtype(request):
-  with jax.enable_x64(request.param is np.float64):
-    yield request.param
-
-
-@pytest.fixture
-def x64():
-  with jax.enable_x64(True):
-    yield
-
-
 def ragged_fragments(seed=0, dtype=np.float32):
   """Regions, their mask, words, their mask: full, in between, fewer than K, with gaps, and a single one."""
   rng = np.random.default_rng(seed)

@@ -29,13 +29,13 @@ def transformer_entries(ours: str, theirs: str) -> list[Entry]:
   ]
 
 
-def image_encoder_entries() -> list[Entry]:
+def image_encoder_entries(*, graph: bool = True) -> list[Entry]:
   return [
     *dense('projection/linear', 'fc.fc'),
     *dense('projection/mlp_in', 'fc.mlp.layers.0'),
     *norm('projection/mlp_norm', 'fc.mlp.bns.0'),
     *dense('projection/mlp_out', 'fc.mlp.layers.1'),
-    *transformer_entries('pooling/graph', 'aggr.layers.0'),
+    *(transformer_entries('pooling/graph', 'aggr.layers.0') if graph else []),
   ]
 
 
@@ -46,11 +46,26 @@ def batch_stats_entries() -> list[Entry]:
   ]
 
 
-def text_encoder_entries() -> list[Entry]:
+def bigru_entries(ours: str) -> list[Entry]:
+  """`embed` and `rnn`, a bidirectional `torch.nn.GRU` of one layer: its gates stand in the same order as ours."""
+  entries = [Entry(f'{ours}word_embeddings', 'embed.weight')]
+  for direction, suffix in (('forward', 'l0'), ('backward', 'l0_reverse')):
+    entries += [
+      Entry(f'{ours}{direction}/input/kernel', f'rnn.weight_ih_{suffix}', np.transpose),
+      Entry(f'{ours}{direction}/input/bias', f'rnn.bias_ih_{suffix}'),
+      Entry(f'{ours}{direction}/recurrent_kernel', f'rnn.weight_hh_{suffix}', np.transpose),
+      Entry(f'{ours}{direction}/recurrent_bias', f'rnn.bias_hh_{suffix}'),
+    ]
+  return entries
+
+
+def text_encoder_entries(*, text: str = 'bert', linear: str | None = 'linear', graph: bool = True) -> list[Entry]:
+  """Args: `linear` is the name of the layer behind the language model, None where there is none."""
+  language_model = {'bert': bert_entries('language_model/', 'bert.'), 'bigru': bigru_entries('language_model/')}
   return [
-    *bert_entries('language_model/', 'bert.'),
-    *dense('linear', 'linear'),
-    *transformer_entries('pooling/graph', 'aggr.layers.0'),
+    *language_model[text],
+    *(dense('linear', linear) if linear else []),
+    *(transformer_entries('pooling/graph', 'aggr.layers.0') if graph else []),
   ]
 
 
@@ -61,6 +76,10 @@ def association_entries() -> list[Entry]:
     for layer, position in (('hidden', 0), ('output', 3))
     for entry in dense(f'{direction}/{layer}', f'adj_model.adj_learning.mlp_{direction}.{position}')
   ]
+
+
+def interaction_entries() -> list[Entry]:
+  return transformer_entries('layer', 'gnn.layers.0')
 
 
 def read_release(
@@ -81,7 +100,7 @@ def read_release(
       'image_encoder': read(image_encoder, image_encoder_entries()),
       'text_encoder': read(text_encoder, text_encoder_entries()),
       'association': read(criterion, association_entries()),
-      'interaction': read(criterion, transformer_entries('layer', 'gnn.layers.0')),
+      'interaction': read(criterion, interaction_entries()),
     },
     'batch_stats': {'image_encoder': read(image_encoder, batch_stats_entries())},
   }

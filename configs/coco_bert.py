@@ -5,9 +5,10 @@ hub name. The test split is `testall` (5K images); five folds and 5K come from o
 """
 
 from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
 
 
-def get_config():
+def get_config(variant: str = ''):
   config = default_config()
   config.data.name = 'coco'
   config.model.weights = 'google-bert/bert-base-uncased'
@@ -16,4 +17,4 @@ def get_config():
   config.training.batch_size = 256
   config.evaluation.test_split = 'testall'
   config.evaluation.protocol = 'coco'
-  return config
+  return with_variant(config, variant)

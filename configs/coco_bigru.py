@@ -1,9 +1,10 @@
 """MS-COCO, BiGRU, Fusion. Paper (selected on test): rSum 522.8 on five folds of 1K, 428.1 on 5K."""
 
 from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
 
 
-def get_config():
+def get_config(variant: str = ''):
   config = default_config()
   config.data.name = 'coco'
   config.data.min_word_count = 4  # as the field's vocabularies
@@ -14,4 +15,4 @@ def get_config():
   config.training.batch_size = 256
   config.evaluation.test_split = 'testall'
   config.evaluation.protocol = 'coco'
-  return config
+  return with_variant(config, variant)

@@ -4,9 +4,10 @@
 """
 
 from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
 
 
-def get_config():
+def get_config(variant: str = ''):
   config = default_config()
   config.data.name = 'demo'
   config.data.length_buckets = (16, 24, 36)
@@ -24,4 +25,4 @@ def get_config():
   config.training.batch_size = 64
   config.training.num_epochs = 6
   config.training.checkpoint_every_steps = 200
-  return config
+  return with_variant(config, variant)

@@ -4,10 +4,11 @@ Paper (1K test, selected on test): rSum 520.4. Weights: a folder of bert-base-un
 """
 
 from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
 
 
-def get_config():
+def get_config(variant: str = ''):
   config = default_config()
   config.data.name = 'f30k'
   config.model.weights = 'google-bert/bert-base-uncased'
-  return config
+  return with_variant(config, variant)

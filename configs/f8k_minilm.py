@@ -6,9 +6,10 @@ are not those of a text encoder that never saw such captions.
 """
 
 from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
 
 
-def get_config():
+def get_config(variant: str = ''):
   config = default_config()
   config.data.name = 'f8k'
   config.data.length_buckets = (16, 20, 24, 28, 32, 40, 48)
@@ -22,4 +23,4 @@ def get_config():
   config.training.num_epochs = 10
   config.optimizer.decay_epochs = (6, 9)
   config.training.checkpoint_every_steps = 100
-  return config
+  return with_variant(config, variant)

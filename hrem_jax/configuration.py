@@ -23,9 +23,19 @@ def default_config() -> ml_collections.ConfigDict:
     name='f30k',
     cache='',  # tokenised captions; empty: the user's cache folder
     length_buckets=(16, 24, 32, 48, 64, 96, 128),  # widths of a batch of captions, [CLS] and [SEP] included
+    pack=True,  # several captions in a row while training: no work on padding
+    row_width=64,  # of packed rows; a longer caption makes those of its batch as wide as its bucket
+    packing_groups=0,  # captions are packed within groups, whole groups on a device; 0: one per device
     drop_regions=0.2,  # probability of each region, while training
     drop_words=0.2,  # probability of each word: half masked, a tenth replaced, the rest deleted
     min_word_count=1,  # words seen less often in the training captions are <unk> (vocabularies that we build)
+    sampler='shuffled',  # or 'neighbours': images that are alike share a batch (METHOD section 5)
+  )
+  config.data.neighbours = dict(
+    images_per_cluster=8,  # in a batch, which so holds training.batch_size / images_per_cluster clusters
+    cluster_size=64,  # images of a cluster of k-means, on average
+    features='regions',  # what is clustered: mean region features; 'embeddings': as encoded at the last refresh
+    every_epochs=1,  # epochs from one clustering to the next
   )
   config.model = dict(
     embedding_size=1024,
@@ -36,13 +46,22 @@ def default_config() -> ml_collections.ConfigDict:
     image_graph=True,  # the fragment relation graphs
     text_graph=True,
     text='bert',  # or 'bigru'
-    interaction='fusion',  # or 'none': no instance level
+    interaction='fusion',  # or 'standalone', or 'none': no instance level
+    share_weights=False,  # Standalone: one set of layers for both modalities
     relevance_weight=1.0,  # lambda of the attention with the graph
     normalize_inputs=True,  # Fusion sees unit-norm embeddings
     dtype='float32',  # compute type of the encoders; everything between instances is float32
     weights='',  # a Hugging Face folder of a BERT, or a hub name; empty: from scratch
+    vocabulary='',  # BiGRU: a SCAN / VSE++ vocabulary (JSON); empty: from the training captions
+    word_vectors='',  # BiGRU: a GloVe text file of model.bigru.word_size numbers a word; empty: random
   )
-  config.model.association = dict(top_k=10, keep=0.5, sigma=1.0, squared=False)
+  config.model.association = dict(
+    top_k=10,
+    keep=0.5,  # share of each row of a block that is connected; 1: no connection matrix
+    sigma=1.0,
+    squared=False,
+    blocks='all',  # or 'intra', 'inter': the other blocks are cut
+  )
   config.model.bert = dict(
     # Those of bert-base-uncased; a folder of weights brings its own.
     vocab_size=30522, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, max_positions=512,
@@ -63,7 +82,7 @@ def default_config() -> ml_collections.ConfigDict:
   )
   config.optimizer = dict(
     learning_rate=5e-4,
-    language_model_lr_factor=0.1,
+    language_model_lr_factor=0.1,  # 0: frozen, and no backward pass through it
     graph_lr_factor=1.0,
     weight_decay=1e-4,
     clip_norm=2.0,
@@ -105,10 +124,17 @@ CHECKS: dict[str, tuple[Callable, str]] = {
     lambda b: len(b) > 0 and b[0] >= 3 and all(x < y for x, y in itertools.pairwise(b)),
     'increasing widths, the first at least 3',
   ),
+  'data.row_width': (_positive, 'positive'),
+  'data.packing_groups': (lambda value: value >= 0, '0 (one per device) or positive'),
   'data.drop_regions': (lambda value: 0 <= value < 1, 'a probability below 1'),
   'data.drop_words': (_share, 'a probability'),
+  'data.sampler': (_one_of('shuffled', 'neighbours'), "'shuffled' or 'neighbours'"),
+  'data.neighbours.images_per_cluster': (_positive, 'positive'),
+  'data.neighbours.cluster_size': (_positive, 'positive'),
+  'data.neighbours.features': (_one_of('regions', 'embeddings'), "'regions' or 'embeddings'"),
+  'data.neighbours.every_epochs': (_positive, 'positive'),
   'model.text': (_one_of('bert', 'bigru'), "'bert' or 'bigru'"),
-  'model.interaction': (_one_of('fusion', 'none'), "'fusion' or 'none'"),
+  'model.interaction': (_one_of('fusion', 'standalone', 'none'), "'fusion', 'standalone' or 'none'"),
   'model.dtype': (_one_of('float32', 'bfloat16'), "'float32' or 'bfloat16'"),
   'model.dropout': (lambda value: 0 <= value < 1, 'a probability below 1'),
   'model.residual_weight': (_share, 'between 0 and 1'),
@@ -117,6 +143,7 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'model.num_heads': (_positive, 'positive'),
   'model.association.top_k': (_positive, 'positive'),
   'model.association.keep': (lambda value: 0 < value <= 1, 'above 0, at most 1'),
+  'model.association.blocks': (_one_of('all', 'intra', 'inter'), "'all', 'intra' or 'inter'"),
   'model.association.sigma': (_positive, 'positive'),
   'loss.base': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
   'loss.enhanced': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
@@ -125,6 +152,7 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'optimizer.learning_rate': (_positive, 'positive'),
   'optimizer.clip_norm': (_positive, 'positive'),
   'training.batch_size': (lambda value: value >= 2, 'at least 2: a batch of one has no negatives'),
+  'training.seed': (lambda value: 0 <= value < 2**32, 'between 0 and 2**32 - 1'),
   'training.num_epochs': (_positive, 'positive'),
   'training.log_every_steps': (_positive, 'positive'),
   'training.checkpoint_every_steps': (_positive, 'positive'),
@@ -154,9 +182,26 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
       f'config.model.embedding_size ({config.model.embedding_size}) is not divisible by '
       f'config.model.num_heads ({config.model.num_heads})'
     )
+  images_per_cluster = config.data.neighbours.images_per_cluster
+  if config.data.sampler == 'neighbours' and config.training.batch_size % images_per_cluster:
+    raise UserError(
+      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
+      f'config.data.neighbours.images_per_cluster ({images_per_cluster})'
+    )
+  for key in ('model.vocabulary', 'model.word_vectors'):
+    if value_at(config, key) and config.model.text != 'bigru':
+      raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")
   for key in ('training.batch_size', 'evaluation.batch_size'):
     if value_at(config, key) % num_devices:
       raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by the {num_devices} devices')
+  groups = config.data.packing_groups or num_devices
+  if groups % num_devices:
+    raise UserError(f'config.data.packing_groups ({groups}) is not divisible by the {num_devices} devices')
+  if config.training.batch_size % groups:
+    raise UserError(
+      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
+      f'config.data.packing_groups ({groups})'
+    )
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -5,37 +5,39 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from hrem_jax.command_line import CONFIG_HELP, parse
 from hrem_jax.errors import UserError, fail
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file; --config.section.key=value changes it.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, metrics, results.', required=True)
+CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
+WORKDIR = flags.DEFINE_multi_string(
+  'workdir', None, 'Folder of the run: checkpoints, metrics, results; several to evaluate the mean of their scores.'
+)
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'What to do.')
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the results of several workdirs.')
+flags.mark_flag_as_required('workdir')
 
 
 def main(argv: list[str]) -> None:
-  from hrem_jax.training import loop  # after the flags: --help and mistakes need not wait for JAX
+  # After the flags: --help and mistakes need not wait for JAX.
+  from hrem_jax.retrieval.evaluation import evaluate_best, evaluate_ensemble
+  from hrem_jax.training import loop
 
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: options are written --name=value')
-  workdir = pathlib.Path(WORKDIR.value).expanduser()
+  workdir, *others = (pathlib.Path(value).expanduser() for value in WORKDIR.value)
+  output = OUTPUT.value and pathlib.Path(OUTPUT.value).expanduser()
+  if output and not others:
+    raise UserError('--output is for several workdirs; one has its results in WORKDIR/results.json')
   if MODE.value == 'evaluate':
-    loop.evaluate_best(workdir, CONFIG.value)
+    evaluate_ensemble([workdir, *others], CONFIG.value, output=output) if others else evaluate_best(
+      workdir, CONFIG.value
+    )
+  elif others:
+    raise UserError(f'--mode=train takes one --workdir, found {1 + len(others)}')
   elif CONFIG.value is None:
     raise UserError('--config is missing: --config=configs/NAME.py')
   else:
     loop.train(CONFIG.value, workdir)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-  """Flags, with the configuration file behind one of them; whatever is wrong there is the user's to mend."""
-  try:
-    positional = flags.FLAGS(argv)
-    getattr(CONFIG.value, 'data', None)  # a file that cannot be read raises only where it is looked at
-    return positional
-  except (AttributeError, KeyError) as error:
-    raise UserError(f'the configuration has no key {" ".join(str(error.args[0]).split())}') from error
-  except (flags.Error, OSError, TypeError, ValueError) as error:
-    raise UserError(' '.join(str(error).split())) from error
 
 
 def run() -> None:
@@ -47,7 +49,7 @@ def run() -> None:
 
   def guarded_flags(argv: list[str]) -> list[str]:
     try:
-      return parse_flags(argv)
+      return parse(flags.FLAGS, argv)
     except UserError as error:
       fail(error)
 

@@ -50,3 +50,30 @@ def tiny_config(directory: pathlib.Path):
   config.training.update(batch_size=16, num_epochs=3, log_every_steps=4, checkpoint_every_steps=10)
   config.evaluation.batch_size = 16
   return config
+
+
+def write_run(config, workdir: pathlib.Path) -> None:
+  """What training leaves behind, with random parameters and without the minute of compiling a step."""
+  import jax.numpy as jnp
+
+  from hrem_jax.data.pipeline import read_ahead
+  from hrem_jax.retrieval.evaluation import evaluate_best
+  from hrem_jax.retrieval.run import Evaluator
+  from hrem_jax.sharding import data_mesh
+  from hrem_jax.training.checkpoint import Checkpoints
+  from hrem_jax.training.progress import Progress
+  from hrem_jax.training.setup import first_state, prepare
+
+  setup, mesh = prepare(config, workdir), data_mesh()
+  state = first_state(setup, mesh).replace(step=jnp.asarray(12))
+  scores = Evaluator(setup.run, mesh).evaluate(state.variables, setup.selection, protocol='all')
+  with Checkpoints(workdir) as checkpoints:
+    checkpoints.save(state, read_ahead(setup.batches, setup.num_steps), scores)
+    checkpoints.wait()
+  with Progress(workdir, first_step=0, num_steps=12, steps_per_epoch=12, batch_size=16) as progress:
+    for step in range(2, 13, 2):
+      terms = {'loss/base': 9.0 / step} | ({'loss/cross': 5.0, 'loss/relation': 1e-3} if step > 6 else {})
+      progress.training(step, {'loss': sum(terms.values()), 'learning_rate': 1e-3, 'gradient_norm': step, **terms})
+    progress.evaluation(12, 'dev', scores)
+    step, metrics = evaluate_best(workdir)
+    progress.evaluation(step, 'test', metrics)

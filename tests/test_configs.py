@@ -23,7 +23,7 @@ def load(path: pathlib.Path):
 
 
 def test_all_promised_configurations_are_there():
-  promised = {'coco_bert', 'coco_bigru', 'demo', 'f30k_bert', 'f30k_bigru', 'f8k_minilm'}
+  promised = {'coco_bert', 'coco_bigru', 'demo', 'f30k_bert', 'f30k_bigru', 'f8k_frozen', 'f8k_minilm'}
   assert promised <= {path.stem for path in CONFIGS}
 
 
@@ -72,7 +72,11 @@ def test_without_an_instance_level_there_are_no_parameters_for_it():
   ('key', 'value', 'message'),
   [
     ('loss.base', 'triplet', r"config.loss.base is 'triplet', expected 'distance_weighted' or 'hinge'"),
-    ('model.interaction', 'fussion', r"config.model.interaction is 'fussion', expected 'fusion' or 'none'"),
+    (
+      'model.interaction',
+      'fussion',
+      r"config.model.interaction is 'fussion', expected 'fusion', 'standalone' or 'none'",
+    ),
     ('data.length_buckets', (16, 8), r'config.data.length_buckets is \(16, 8\), expected increasing widths'),
     ('data.drop_regions', 1.0, r'config.data.drop_regions is 1.0, expected a probability below 1'),
     ('model.num_heads', 3, r'config.model.embedding_size \(1024\) is not divisible by config.model.num_heads \(3\)'),

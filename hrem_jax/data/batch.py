@@ -4,13 +4,16 @@ import flax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from hrem_jax.ops.packing import Packing
+
 
 @flax.struct.dataclass
 class Batch:
-  """One caption-image pair per row; True in a mask means real."""
+  """Caption-image pairs; True in a mask means real. Without `packing` every caption has a row of its own: `p = b`."""
 
   regions: Float[Array | np.ndarray, 'b r f']  # in the file's type: the encoder casts
   region_mask: Bool[Array | np.ndarray, 'b r']
-  tokens: Int[Array | np.ndarray, 'b w']
-  word_mask: Bool[Array | np.ndarray, 'b w']
+  tokens: Int[Array | np.ndarray, 'p l']
+  word_mask: Bool[Array | np.ndarray, 'p l']
   image_ids: Int[Array | np.ndarray, ' b']  # equal where captions belong to the same image
+  packing: Packing | None = None

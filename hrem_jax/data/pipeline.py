@@ -1,16 +1,18 @@
 """From a split to batches: order, augmentation, padding, and grain to read ahead."""
 
-import functools
 from collections.abc import Iterator
+from typing import Protocol
 
 import grain
 import ml_collections
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.batch import Batch
+from hrem_jax.data.packing import Layout, lay_out, pack_rows, usual_rows
 from hrem_jax.data.precomputed import Split
+from hrem_jax.data.samplers import make_sampler
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
 
@@ -33,40 +35,16 @@ def pad_tokens(
   return padded, mask
 
 
-@functools.lru_cache(maxsize=4)
-def epoch_order(num_captions: int, seed: int, epoch: int) -> Int[np.ndarray, ' t']:
-  """A fresh permutation for each epoch; kept for as long as read-ahead may straddle an epoch's end."""
-  return np.random.Generator(np.random.Philox(key=seed, counter=[0, 1, epoch, 0])).permutation(num_captions)
-
-
-class ShuffledSampler:
-  """All captions in a fresh order every epoch; the last, partial batch is dropped.
-
-  A function of (seed, step): nothing to save, nothing to restore.
-  """
-
-  def __init__(self, num_captions: int, batch_size: int, seed: int):
-    if num_captions < batch_size:
-      raise UserError(f'config.training.batch_size is {batch_size}, but there are only {num_captions} captions')
-    self._num_captions, self._batch_size, self._seed = num_captions, batch_size, seed
-    self.steps_per_epoch = num_captions // batch_size
-
-  def batch(self, step: int) -> tuple[int, Int[np.ndarray, ' b']]:
-    """The epoch of a step and its caption indices, the same on every process."""
-    epoch, position = divmod(step, self.steps_per_epoch)
-    order = epoch_order(self._num_captions, self._seed, epoch)
-    return epoch, order[position * self._batch_size : (position + 1) * self._batch_size]
-
-
 class TrainingBatches:
-  """`batch(step)`: this process's rows of the global batch of an update, augmented and padded.
+  """`batch(step)`: this process's part of the global batch of an update, augmented, its captions packed or padded.
 
   Args:
     split: The training split.
     tokenized: Its captions.
     tokenizer: Gives the special tokens.
     config: The whole configuration.
-    process: This process and how many there are; each makes its own rows.
+    process: This process and how many there are; each makes its own part.
+    num_devices: Of all processes; captions are packed within groups, and a device gets whole groups.
   """
 
   def __init__(
@@ -77,11 +55,13 @@ class TrainingBatches:
     config: ml_collections.ConfigDict,
     *,
     process: tuple[int, int] = (0, 1),
+    num_devices: int = 1,
   ):
     self._split, self._tokenized, self._tokenizer = split, tokenized, tokenizer
     self._data, self._seed, self._process = config.data, config.training.seed, process
     self._buckets, self._lengths = tuple(config.data.length_buckets), tokenized.lengths
-    self.sampler = ShuffledSampler(len(tokenized), config.training.batch_size, config.training.seed)
+    self.sampler = make_sampler(split.owner, config)
+    self._num_groups = config.data.packing_groups or num_devices
     if config.training.batch_size % process[1]:
       raise UserError(
         f'config.training.batch_size ({config.training.batch_size}) is not divisible by {process[1]} processes'
@@ -99,8 +79,9 @@ class TrainingBatches:
 
   def batch(self, step: int) -> Batch:
     epoch, captions = self.sampler.batch(step)
-    # The width is that of the longest caption of the whole batch before augmentation: all processes agree on it.
-    width = bucket_for(int(self._lengths[captions].max()), self._buckets)
+    # Shapes follow from the lengths of the whole batch before augmentation: all processes agree on them.
+    lengths = np.minimum(self._lengths[captions], self._buckets[-1])
+    width = bucket_for(int(lengths.max()), self._buckets)
     captions = np.array_split(captions, self._process[1])[self._process[0]]
     images = self._split.owner[captions]
     regions, region_mask = self._split.features.rows(images)
@@ -110,7 +91,17 @@ class TrainingBatches:
       region_mask[row] = drop_regions(region_mask[row], rng, self._data.drop_regions)
       tokens.append(self._augmented(int(caption), rng))
     padded, word_mask = pad_tokens(tokens, width, self._tokenizer)
-    return Batch(regions, region_mask, padded, word_mask, images.astype(np.int32))
+    images = images.astype(np.int32)
+    if not self._data.pack:
+      return Batch(regions, region_mask, padded, word_mask, images)
+    layout = self._layout(lengths, width).part(*self._process)
+    rows, row_mask, packing = pack_rows(padded, word_mask, layout, pad=self._tokenizer.pad)
+    return Batch(regions, region_mask, rows, row_mask, images, packing)
+
+  def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
+    row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
+    min_rows = usual_rows(self._lengths, len(lengths) // self._num_groups, row_width)
+    return lay_out(lengths, num_groups=self._num_groups, row_width=row_width, min_rows=min_rows)
 
   def _augmented(self, caption: int, rng: np.random.Generator) -> Int[np.ndarray, ' w']:
     tokens, words = self._tokenized.caption(caption)
@@ -128,11 +119,19 @@ def read_ahead(batches: TrainingBatches, num_steps: int) -> grain.DatasetIterato
   return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def image_chunks(split: Split, size: int) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
+class Images(Protocol):
+  """What holds images: `RegionFeatures`, or arrays in memory."""
+
+  def __len__(self) -> int: ...
+
+  def rows(self, index: Int[np.ndarray, ' b']) -> tuple[Float[np.ndarray, 'b r f'], Bool[np.ndarray, 'b r']]: ...
+
+
+def image_chunks(images: Images, size: int) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
   """All images in order: their rows, regions and masks, `size` at a time, the last chunk padded with empty images."""
-  for start in range(0, split.num_images, size):
-    index = np.arange(start, min(start + size, split.num_images))
-    regions, mask = split.features.rows(index)
+  for start in range(0, len(images), size):
+    index = np.arange(start, min(start + size, len(images)))
+    regions, mask = images.rows(index)
     padding = size - len(index)
     yield index, np.pad(regions, [(0, padding), (0, 0), (0, 0)]), np.pad(mask, [(0, padding), (0, 0)])
 

@@ -86,6 +86,14 @@ def read_wordpiece(folder: pathlib.Path) -> TextTokenizer:
   raise UserError(f'{folder}: neither vocab.txt nor tokenizer.json: the tokenizer of the BERT is expected there')
 
 
+def whole_words(vocabulary: dict[str, int], *, source: str) -> TextTokenizer:
+  """BERT's basic tokens in lower case, each a word of the vocabulary or `<unk>`."""
+  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
+  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+  tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  return TextTokenizer(tokenizer, source=source)
+
+
 def build_vocabulary(captions: Sequence[str], *, min_count: int = 1) -> TextTokenizer:
   """A whole-word tokenizer from (training) captions: the special tokens, then words by falling count, then by name."""
   normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
@@ -95,9 +103,7 @@ def build_vocabulary(captions: Sequence[str], *, min_count: int = 1) -> TextToke
   words = sorted((word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word))
   special = [ours for _, ours in SPECIAL_TOKENS.values()]
   vocabulary = {word: number for number, word in enumerate([*special, *words])}
-  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
-  tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
-  return TextTokenizer(tokenizer, source='vocabulary of the training captions')
+  return whole_words(vocabulary, source='vocabulary of the training captions')
 
 
 class TokenizedCaptions:

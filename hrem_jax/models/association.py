@@ -11,6 +11,7 @@ from hrem_jax.ops.relations import (
   InterRelations,
   Relations,
   connection_matrix,
+  cut_blocks,
   fragment_relations,
   gaussian_affinity,
 )
@@ -33,6 +34,7 @@ class Association(nn.Module):
   keep: float = 0.5
   sigma: float = 1.0
   squared: bool = False
+  blocks: str = 'all'  # or 'intra', 'inter': the other blocks of A are cut
 
   def setup(self):
     self.i2t = RelevanceMlp()
@@ -41,6 +43,7 @@ class Association(nn.Module):
   def __call__(self, images: Encoded, texts: Encoded) -> Relations:
     i2t, t2i = fragment_relations(images.fragments, images.mask, texts.fragments, texts.mask, top_k=self.top_k)
     connection = connection_matrix(images.embedding, texts.embedding, i2t.mean, t2i.mean, keep=self.keep)
+    connection = cut_blocks(connection, len(images.embedding), self.blocks)
 
     def intra(x):
       return gaussian_affinity(x, x, sigma=self.sigma, squared=self.squared)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hrem_jax.models.transformer import TransformerLayer
+from hrem_jax.ops.packing import Packing, attention_mask
 
 embedding_init = nn.initializers.normal(0.02)
 
@@ -27,16 +28,18 @@ class Bert(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, train: bool = False
+    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
   ) -> Float[Array, 't w h']:
-    if tokens.shape[1] > self.max_positions:
-      raise ValueError(f'BERT has {self.max_positions} positions, the batch has {tokens.shape[1]} words')
+    width = tokens.shape[1] if packing is None else packing.index.shape[2]  # of one caption
+    positions = slice(width) if packing is None else packing.positions
+    if width > self.max_positions:
+      raise ValueError(f'BERT has {self.max_positions} positions, the batch has {width} words')
 
     def table(name: str, rows: int) -> Array:
       return self.param(name, embedding_init, (rows, self.hidden_size))
 
     x = table('word_embeddings', self.vocab_size)[tokens]
-    x = x + table('position_embeddings', self.max_positions)[: tokens.shape[1]]
+    x = x + table('position_embeddings', self.max_positions)[positions]
     x = x + table('token_type_embeddings', 2)[0]  # one sentence: all tokens are of type 0
     x = nn.LayerNorm(self.norm_epsilon, name='embedding_norm')(x).astype(self.dtype)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -60,5 +63,5 @@ class Bert(nn.Module):
       in_axes=nn.broadcast,
       length=self.num_layers,
     )
-    x, _ = scan(layer, x, mask[:, None, :])
+    x, _ = scan(layer, x, attention_mask(mask, packing))
     return x

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from hrem_jax.ops.packing import Packing, caption_starts
+
 
 def uniform_init(bound: float):
   """U(-bound, bound)."""
@@ -14,6 +16,8 @@ def uniform_init(bound: float):
 class Gru(nn.Module):
   """One direction; the state passes padding unchanged, so padding anywhere has no effect on real words.
 
+  In packed rows every caption starts from zero, as it does in a row of its own.
+
   Gates in the order reset, update, candidate; the candidate's recurrent bias stands inside the reset gate.
   """
 
@@ -22,7 +26,9 @@ class Gru(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 't w f'], mask: Bool[Array, 't w']) -> Float[Array, 't w h']:
+  def __call__(
+    self, x: Float[Array, 't w f'], mask: Bool[Array, 't w'], *, packing: Packing | None = None
+  ) -> Float[Array, 't w h']:
     size = self.hidden_size
     init = uniform_init(size**-0.5)
     # The input's part of the gates is one product for all words, outside the recurrence.
@@ -31,7 +37,8 @@ class Gru(nn.Module):
     bias = self.param('recurrent_bias', init, (3 * size,)).astype(self.dtype)
 
     def step(state, word):
-      inputs, mask = word
+      inputs, mask, is_start = word
+      state = state if is_start is None else jnp.where(is_start[:, None], 0.0, state)
       recurrent = state @ kernel + bias
       input_reset, input_update, input_candidate = jnp.split(inputs, 3, axis=-1)
       state_reset, state_update, state_candidate = jnp.split(recurrent, 3, axis=-1)
@@ -41,7 +48,8 @@ class Gru(nn.Module):
       state = jnp.where(mask[:, None], (1 - update) * candidate + update * state, state)
       return state, state
 
-    words_first = (jnp.swapaxes(inputs, 0, 1), mask.T)
+    starts = None if packing is None else caption_starts(packing, reverse=self.reverse).T
+    words_first = (jnp.swapaxes(inputs, 0, 1), mask.T, starts)
     start = jnp.zeros((len(x), size), inputs.dtype)
     _, states = jax.lax.scan(step, start, words_first, reverse=self.reverse)
     return jnp.swapaxes(states, 0, 1)
@@ -57,10 +65,10 @@ class BiGru(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, train: bool = False
+    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
   ) -> Float[Array, 't w h']:
     del train  # nothing here differs in training
     x = self.param('word_embeddings', uniform_init(0.1), (self.vocab_size, self.word_size))[tokens]
-    forward = Gru(self.hidden_size, dtype=self.dtype, name='forward')(x, mask)
-    backward = Gru(self.hidden_size, reverse=True, dtype=self.dtype, name='backward')(x, mask)
+    forward = Gru(self.hidden_size, dtype=self.dtype, name='forward')(x, mask, packing=packing)
+    backward = Gru(self.hidden_size, reverse=True, dtype=self.dtype, name='backward')(x, mask, packing=packing)
     return (forward + backward) / 2

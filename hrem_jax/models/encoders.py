@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hrem_jax.models.transformer import TransformerLayer
+from hrem_jax.ops.packing import Packing, attention_mask, unpack
 from hrem_jax.ops.pooling import l2_normalize, pool_fragments
 
 
@@ -29,7 +30,15 @@ class FragmentPooling(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, train: bool = False) -> Encoded:
+  def __call__(
+    self,
+    fragments: Float[Array, 'b k d'],
+    mask: Bool[Array, 'b k'],
+    *,
+    packing: Packing | None = None,
+    train: bool = False,
+  ) -> Encoded:
+    """With `packing` the graph runs on packed rows (`[p, l, d]`), pooling on one instance per row."""
     related = fragments
     if self.use_graph:
       layer = TransformerLayer(
@@ -41,8 +50,12 @@ class FragmentPooling(nn.Module):
         dtype=self.dtype,
         name='graph',
       )
-      related = layer(fragments, mask=mask[:, None, :], train=train)
+      related = layer(fragments, mask=attention_mask(mask, packing), train=train)
+    if packing is not None:
+      fragments, related = (unpack(x, packing) for x in (fragments, related))
+      mask = packing.mask.reshape(fragments.shape[:2])
     # float32 from here on: pooling, norms and everything between instances.
     fragments, related = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (fragments, related))
+    mask = jnp.asarray(mask)  # NumPy's is welcome
     pooled = pool_fragments(fragments, related, mask, residual_weight=self.residual_weight)
     return Encoded(embedding=l2_normalize(pooled), pooled=pooled, fragments=fragments, mask=mask)

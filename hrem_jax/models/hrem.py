@@ -12,8 +12,9 @@ from hrem_jax.models.bert import Bert
 from hrem_jax.models.bigru import BiGru
 from hrem_jax.models.encoders import Encoded, FragmentPooling
 from hrem_jax.models.image_encoder import ImageEncoder
-from hrem_jax.models.interaction import Fusion
+from hrem_jax.models.interaction import Fusion, Standalone
 from hrem_jax.models.text_encoder import TextEncoder
+from hrem_jax.ops.packing import Packing
 from hrem_jax.ops.relations import Relations
 
 
@@ -34,13 +35,16 @@ class HREM(nn.Module):
   image_encoder: ImageEncoder
   text_encoder: TextEncoder
   association: Association | None = None  # None: no instance level at all
-  interaction: Fusion | None = None
+  interaction: Fusion | Standalone | None = None
 
   def encode_images(self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False) -> Encoded:
     return self.image_encoder(regions, mask, train=train)
 
-  def encode_texts(self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, train: bool = False) -> Encoded:
-    return self.text_encoder(tokens, mask, train=train)
+  def encode_texts(
+    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
+  ) -> Encoded:
+    """Args: with `packing` the rows of `tokens` and `mask` hold several captions; the result has one per row."""
+    return self.text_encoder(tokens, mask, packing=packing, train=train)
 
   def __call__(
     self,
@@ -50,11 +54,12 @@ class HREM(nn.Module):
     word_mask: Bool[Array, 't w'],
     *,
     graph_active: bool,
+    packing: Packing | None = None,
     train: bool = False,
   ) -> Outputs:
     """Encodes a batch and, where `graph_active` (static), lets its instances look at each other."""
     images = self.encode_images(regions, region_mask, train=train)
-    texts = self.encode_texts(tokens, word_mask, train=train)
+    texts = self.encode_texts(tokens, word_mask, packing=packing, train=train)
     if not graph_active or self.association is None:
       return Outputs(images, texts)
     relations = self.association(images, texts)
@@ -72,8 +77,10 @@ def build_model(config: ml_collections.ConfigDict) -> HREM:
     'bert': lambda: Bert(**config.bert, dtype=dtype),
     'bigru': lambda: BiGru(**config.bigru, hidden_size=config.embedding_size, dtype=dtype),
   }
+  interaction = (config.num_heads, config.dropout, config.relevance_weight, config.normalize_inputs)
   interactions = {
-    'fusion': lambda: Fusion(config.num_heads, config.dropout, config.relevance_weight, config.normalize_inputs),
+    'fusion': lambda: Fusion(*interaction),
+    'standalone': lambda: Standalone(*interaction, config.share_weights, config.association.blocks),
     'none': lambda: None,
   }
   return HREM(

@@ -25,10 +25,22 @@ class InterRelations(NamedTuple):
 
 @flax.struct.dataclass
 class Relations:
-  """The association graph of a batch."""
+  """The association graph of a batch `[n, n]`, or a block of it: row = who asks, column = who is asked."""
 
-  connection: Bool[Array, 'n n']  # A: True where the row may look at the column
-  relevance: Float[Array, 'n n']  # S: how relevant the column is for the row
+  connection: Bool[Array, 'a c']  # A: True where the row may look at the column
+  relevance: Float[Array, 'a c']  # S: how relevant the column is for the row
+
+
+def inter_blocks(relations: Relations, num_images: int) -> tuple[Relations, Relations]:
+  """The edges from images to texts `[i, t]` and from texts to images `[t, i]`."""
+  i, t = slice(None, num_images), slice(num_images, None)
+  return jax.tree.map(lambda x: x[i, t], relations), jax.tree.map(lambda x: x[t, i], relations)
+
+
+def intra_blocks(relations: Relations, num_images: int) -> tuple[Relations, Relations]:
+  """The edges among images `[i, i]` and among texts `[t, t]`."""
+  i, t = slice(None, num_images), slice(num_images, None)
+  return jax.tree.map(lambda x: x[i, i], relations), jax.tree.map(lambda x: x[t, t], relations)
 
 
 def best_matches(
@@ -125,6 +137,16 @@ def connection_matrix(
 
   blocks = [[cosine(image_embeddings), i2t_mean], [t2i_mean, cosine(text_embeddings)]]
   return jnp.block([[keep_most_similar(block, keep=keep) for block in row] for row in blocks])
+
+
+def cut_blocks(connection: Bool[Array, 'n n'], num_images: int, blocks: str) -> Bool[Array, 'n n']:
+  """Ablation (a): only the `'intra'` or only the `'inter'` blocks of A stay; an instance always sees itself."""
+  if blocks == 'all':
+    return connection
+  is_image = jnp.arange(len(connection)) < num_images
+  same_modality = is_image[:, None] == is_image[None, :]
+  kept = {'intra': same_modality, 'inter': ~same_modality}[blocks]
+  return (connection & kept) | jnp.eye(len(connection), dtype=bool)
 
 
 def gaussian_affinity(

@@ -6,7 +6,6 @@ import pathlib
 from html import escape
 
 import jax
-import numpy as np
 
 from hrem_jax.data.precomputed import Split, data_folder, load_split
 from hrem_jax.errors import UserError
@@ -16,7 +15,8 @@ from hrem_jax.report.examples import Examples, choose_examples
 from hrem_jax.report.gallery import Gallery
 from hrem_jax.report.pictures import Pictures
 from hrem_jax.report.tables import configuration_table, facts, results_table
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, is_selected_on_reported
+from hrem_jax.retrieval.protocols import by_chance, evaluate
 from hrem_jax.retrieval.run import CHECKPOINTS, Evaluator, Run, load_best, load_test_split
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
@@ -76,7 +76,6 @@ def gather(workdir: pathlib.Path) -> Findings:
   run, variables, step, mesh = load_best(workdir)
   split, config = load_test_split(run.config), run.config.evaluation
   images, texts = Evaluator(run, mesh).embed(variables, split)
-  alike = [np.zeros((count, 1), np.float32) for count in (len(images), len(texts))]
   text_to_image, image_to_text = choose_examples(images, texts, split.owner)
   return Findings(
     name=workdir.resolve().name,
@@ -85,7 +84,7 @@ def gather(workdir: pathlib.Path) -> Findings:
     step=step,
     is_selected=(workdir / CHECKPOINTS / str(step) / 'metrics').is_dir(),
     metrics=evaluate(images, texts, split.owner, protocol=config.protocol, ties=config.ties),
-    chance=evaluate(*alike, split.owner, protocol=config.protocol, ties='expected'),
+    chance=by_chance(split.owner, len(images), protocol=config.protocol),
     text_to_image=text_to_image,
     image_to_text=image_to_text,
     parameters=count_parameters(variables['params']),
@@ -97,7 +96,7 @@ def gather(workdir: pathlib.Path) -> Findings:
 def _recorded(workdir: pathlib.Path) -> dict | None:
   """`results.json`, if it is there and whole."""
   try:
-    recorded = json.loads((workdir / 'results.json').read_text('utf-8'))
+    recorded = json.loads((workdir / RESULTS_FILE).read_text('utf-8'))
   except (OSError, ValueError):
     return None
   return recorded if isinstance(recorded, dict) and isinstance(recorded.get('metrics'), dict) else None
@@ -185,7 +184,7 @@ def _checkpoint(findings: Findings) -> str:
 def _warnings(findings: Findings) -> list[str]:
   """What a reader must know before believing the table."""
   config, notes = findings.run.config.evaluation, []
-  if config.select_on == 'test' or config.select_on == config.test_split:
+  if is_selected_on_reported(config):
     notes.append(
       f'The checkpoint was selected on {config.select_on}, the split that is reported: the figures are higher than '
       'what to expect of new data. Select on dev for an honest number.'

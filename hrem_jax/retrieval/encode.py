@@ -1,14 +1,14 @@
 """Whole data sets to embeddings, with the two encoders alone."""
 
 import functools
+import math
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from hrem_jax.data.pipeline import image_chunks, text_chunks
-from hrem_jax.data.precomputed import Split
+from hrem_jax.data.pipeline import Images, image_chunks, text_chunks
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.models.hrem import HREM
 from hrem_jax.sharding import replicated, split_rows
@@ -34,17 +34,22 @@ class DataEncoder:
 
     self._images, self._texts = compiled('encode_images'), compiled('encode_texts')
 
-  def encode_images(self, variables: dict, split: Split) -> Float[np.ndarray, 'i d']:
-    """Unit-norm float32 embeddings in the order of the file."""
-    chunks = image_chunks(split, self._chunk_size)
-    return self._gather(self._images, variables, chunks, split.num_images)
+  def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
+    """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
+    chunks = image_chunks(images, self._chunk(len(images)))
+    return self._gather(self._images, variables, chunks, len(images))
 
   def encode_texts(
     self, variables: dict, tokenized: TokenizedCaptions, tokenizer: TextTokenizer, buckets: tuple[int, ...]
   ) -> Float[np.ndarray, 't d']:
     """Unit-norm float32 embeddings in the order of the captions."""
-    chunks = text_chunks(tokenized, tokenizer, self._chunk_size, buckets)
+    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), buckets)
     return self._gather(self._texts, variables, chunks, len(tokenized))
+
+  def _chunk(self, count: int) -> int:
+    """Rows at a time: a few sentences need not pay for a whole chunk, and few sizes mean few programs."""
+    devices = self._mesh.size
+    return min(self._chunk_size, devices * 2 ** math.ceil(math.log2(max(count / devices, 1))))
 
   def _gather(self, encode, variables: dict, chunks, count: int) -> np.ndarray:
     embeddings, waiting = None, []

@@ -3,8 +3,7 @@
 `all` ranks the whole set. The two COCO protocols read the same 5,000 images and 25,000 captions of `testall`: `coco_5k`
 ranks them together, `coco_1k` in five folds of 1,000 consecutive images whose figures are averaged.
 
-An ensemble that averages the scores of two models (Full* of the paper) needs no protocol of its own: concatenate the
-embeddings of each instance along the last axis and halve one side.
+An ensemble (Full* of the paper) needs no protocol of its own: see `hrem_jax.retrieval.evaluation.average`.
 """
 
 from collections.abc import Callable
@@ -75,6 +74,12 @@ def evaluate(
   return protocols[protocol](rank)
 
 
+def by_chance(owner: Int[np.ndarray, 't'], num_images: int, *, protocol: str = 'all') -> Metrics:
+  """The metrics of a model that scores every pair alike: what guessing is worth on such a set."""
+  alike = [np.zeros((count, 1), np.float32) for count in (num_images, len(owner))]
+  return evaluate(*alike, owner, protocol=protocol, ties='expected')
+
+
 def _mean_of_folds(rank: Callable[[slice], Metrics]) -> Metrics:
   """Every figure, medians and mean ranks included, averaged over the five folds; each fold's rSum beside them."""
   size = COCO_IMAGES // COCO_FOLDS
@@ -99,11 +104,12 @@ def _check_coco(protocol: str, num_images: int, owner: Int[np.ndarray, 't']) -> 
     raise UserError(f"{wants}, found {counts[odd]} captions for image {odd}; use protocol 'all'")
 
 
-def format_table(metrics: Metrics) -> str:
+def format_table(metrics: Metrics, chance: Metrics | None = None) -> str:
   """The lines that people grep, figures aligned under their names.
 
   Args:
     metrics: What `evaluate` returned, for any protocol.
+    chance: What `by_chance` returned for the same set: its rSum stands below that of the model.
 
   Returns:
     A heading per protocol where there are two, then `Image to text:`, `Text to image:` and `rSum:`; no final newline.
@@ -117,6 +123,7 @@ def format_table(metrics: Metrics) -> str:
     for direction, label in _DIRECTIONS:
       lines.append(label + ''.join(f'{metrics[f"{prefix}{direction}/{key}"]:8.1f}' for key, _ in _COLUMNS))
     lines.append(f'{"rSum:":14}{metrics[f"{prefix}rsum"]:8.1f}')
+    lines += [f'{"by chance:":14}{chance[f"{prefix}rsum"]:8.1f}'] if chance else []
     folds = [f'{metrics[key]:8.1f}' for index in range(COCO_FOLDS) if (key := f'{prefix}fold_{index}/rsum') in metrics]
     lines += ['rSum of folds:' + ''.join(folds)] if folds else []
   return '\n'.join(lines)

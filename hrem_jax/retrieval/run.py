@@ -85,17 +85,17 @@ class Evaluator:
 
   def __init__(self, run: Run, mesh: Mesh):
     self._run = run
-    self._encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
+    self.encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
 
   def embed(self, variables: dict, split: Split):
     """Embeddings of the images `[i, d]` and of the captions `[t, d]`."""
     config = self._run.config
-    images = self._encoder.encode_images(variables, split)
+    images = self.encoder.encode_images(variables, split.features)
     # Equal captions are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
     captions, where = np.unique(split.captions, return_inverse=True)
     tokenized = cached_tokens(captions.tolist(), self._run.tokenizer, folder=cache_folder(config.data.cache))
     buckets = tuple(config.data.length_buckets)
-    return images, self._encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)[where]
+    return images, self.encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
     """Raises FloatingPointError where an embedding is not finite: a model that broke must not get a recall."""

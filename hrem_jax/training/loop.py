@@ -1,21 +1,21 @@
 """The training loop. There is one."""
 
-import json
 import pathlib
 import time
 
 import jax
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
 
-from hrem_jax import configuration
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
-from hrem_jax.files import write_text
+from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.protocols import format_table
-from hrem_jax.retrieval.run import Evaluator, load_best, load_test_split
+from hrem_jax.retrieval.run import Evaluator
 from hrem_jax.sharding import data_mesh, split_batch
 from hrem_jax.training.checkpoint import Checkpoints
+from hrem_jax.training.neighbours import Neighbours
 from hrem_jax.training.progress import Progress
 from hrem_jax.training.setup import Setup, first_state, prepare
 from hrem_jax.training.state import TrainState, count_parameters
@@ -38,11 +38,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
   iterator = read_ahead(setup.batches, setup.num_steps)
   with Checkpoints(workdir) as checkpoints:
     state = checkpoints.restore_latest(first_state(setup, mesh), iterator)
-    with _progress(setup, workdir, int(state.step)) as progress:
+    with (
+      _progress(setup, workdir, int(state.step)) as progress,
+      Neighbours(setup, mesh, workdir, progress) as neighbours,
+    ):
       progress.say(summary(setup, state))
-      _run_steps(setup, mesh, state, iterator, checkpoints, progress)
+      _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours)
       progress.end_bar()
-      return evaluate_best(workdir, progress=progress)
+      step, metrics = evaluate_best(workdir)
+      progress.evaluation(step, config.evaluation.test_split, metrics)
+      return metrics
 
 
 def keep_compiled(config: ml_collections.ConfigDict) -> None:
@@ -51,13 +56,22 @@ def keep_compiled(config: ml_collections.ConfigDict) -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache) / 'xla'))
 
 
-def _run_steps(setup: Setup, mesh: Mesh, state: TrainState, iterator, checkpoints: Checkpoints, progress: Progress):
+def _run_steps(
+  setup: Setup,
+  mesh: Mesh,
+  state: TrainState,
+  iterator,
+  checkpoints: Checkpoints,
+  progress: Progress,
+  neighbours: Neighbours,
+):
   """From the state's step to the last one."""
   config, first_step = setup.run.config, int(state.step)
   evaluator = Evaluator(setup.run, mesh)
   update = CompiledSteps(setup, mesh, progress)
   evaluate_every = max(round(config.evaluation.every_epochs * setup.batches.sampler.steps_per_epoch), 1)
   for step in range(first_step + 1, setup.num_steps + 1):
+    neighbours.before_step(step - 1, state)
     state, metrics = update(state, split_batch(next(iterator), mesh))
     is_last = step == setup.num_steps
     if step % config.training.log_every_steps == 0 or is_last:
@@ -82,63 +96,39 @@ def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Pro
 
 
 class CompiledSteps:
-  """The jitted step for both sides of the warm-up and every batch width, each compiled once, with a word about it."""
+  """The jitted step for both sides of the warm-up and every shape of a batch, compiled once, with a word about it."""
 
   def __init__(self, setup: Setup, mesh: Mesh, progress: Progress):
     self._setup, self._mesh, self._progress = setup, mesh, progress
     self._compiled = {}
     self._warmup_steps = setup.run.config.loss.warmup_steps
+    self._seed = np.uint32(setup.run.config.training.seed)
     self._step = None
 
   def __call__(self, state: TrainState, batch) -> tuple[TrainState, dict]:
     # The step is counted here, not read from the device: that would wait for the update before.
     self._step = int(state.step) if self._step is None else self._step + 1
-    key = (self._step >= self._warmup_steps, batch.tokens.shape[1])
+    graph_active = self._step >= self._warmup_steps
+    key = (graph_active, *(leaf.shape for leaf in jax.tree.leaves(batch)))
     if key not in self._compiled:
       with self._progress.pause():
-        self._compiled[key] = self._compile(*key, state, batch)
-    return self._compiled[key](state, batch)
+        self._compiled[key] = self._compile(graph_active, state, batch)
+    return self._compiled[key](state, batch, self._seed)
 
-  def _compile(self, graph_active: bool, width: int, state: TrainState, batch):
+  def _compile(self, graph_active: bool, state: TrainState, batch):
     started, run = time.perf_counter(), self._setup.run
     step = jit_train_step(
       self._mesh,
       model=run.model,
       optimizer=self._setup.optimizer,
       loss=run.config.loss,
-      seed=run.config.training.seed,
       graph_active=graph_active and run.model.association is not None,
     )
-    compiled = step.lower(state, batch).compile()
+    compiled = step.lower(state, batch, self._seed).compile()
     seconds, graph = time.perf_counter() - started, 'with' if graph_active else 'without'
-    self._progress.say(f'compiled the step {graph} the graph for {width} words in {seconds:.1f} s')
+    rows, words = batch.tokens.shape
+    self._progress.say(f'compiled the step {graph} the graph for {rows} rows of {words} words in {seconds:.1f} s')
     return compiled
-
-
-def evaluate_best(
-  workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, *, progress: Progress | None = None
-) -> dict[str, float]:
-  """The test split with the best checkpoint of a workdir: printed, and written to `results.json`.
-
-  Args:
-    workdir: Of a run.
-    config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them.
-    progress: Also gets the metrics.
-  """
-  run, variables, step, mesh = load_best(workdir)
-  if config is not None:
-    configuration.validate(config, num_devices=jax.device_count())
-    run.config.update({name: config[name] for name in ('data', 'evaluation')})
-  config = run.config.evaluation
-  scores = Evaluator(run, mesh).evaluate(variables, load_test_split(run.config), protocol=config.protocol)
-  if jax.process_index() == 0:
-    about = {'step': step, 'split': config.test_split, 'select_on': config.select_on, 'ties': config.ties}
-    write_text(workdir / 'results.json', json.dumps({**about, 'metrics': scores}, indent=2) + '\n')
-    header = f'{config.test_split} with the checkpoint of step {step}, selected on {config.select_on}'
-    print(f'{header}\n{format_table(scores)}', flush=True)
-  if progress is not None:
-    progress.evaluation(step, config.test_split, scores)
-  return scores
 
 
 def _progress(setup: Setup, workdir: pathlib.Path, first_step: int) -> Progress:

@@ -15,7 +15,7 @@ from hrem_jax.ops.losses import (
   hinge_loss,
   relation_loss,
 )
-from hrem_jax.ops.relations import gaussian_affinity
+from hrem_jax.ops.relations import gaussian_affinity, inter_blocks
 
 
 def matching_loss(kind: str, config: ml_collections.ConfigDict):
@@ -32,6 +32,8 @@ def loss_terms(
   outputs: Outputs, image_ids: Int[Array, ' b'], rng: PRNGKeyArray | None, config: ml_collections.ConfigDict
 ) -> tuple[dict[str, Float[Array, '']], Int[Array, '']]:
   """The terms `base` and, where the graph was active, `cross`, `enhanced` and `relation`, each unweighted.
+
+  `cross` and `relation` are left out where their weight is 0.
 
   Args:
     outputs: Of the model, row `j` of images and of texts being the pair `j`.
@@ -60,11 +62,9 @@ def loss_terms(
   losses['enhanced'] = loss(config.enhanced, enhanced_v, enhanced_u, rngs[3])
   terms = {name: value.loss for name, value in losses.items()}
 
-  num_images = len(v)
-  affinity = gaussian_affinity(v, u)
-  i2t = outputs.relations.relevance[:num_images, num_images:]
-  t2i = outputs.relations.relevance[num_images:, :num_images]
-  terms['relation'] = relation_loss(i2t, affinity) + relation_loss(t2i, affinity.T)
+  if config.relation_weight:
+    affinity, (i2t, t2i) = gaussian_affinity(v, u), inter_blocks(outputs.relations, len(v))
+    terms['relation'] = relation_loss(i2t.relevance, affinity) + relation_loss(t2i.relevance, affinity.T)
   return terms, sum(value.anchors_without_negatives for value in losses.values())
 
 

@@ -41,6 +41,12 @@ class Optimizer(NamedTuple):
   config: ml_collections.ConfigDict  # the section `optimizer`
   steps_per_epoch: int
 
+  def freeze(self, params: dict) -> dict:
+    """Cuts the gradient of what has rate 0: it stays as it is and costs no backward pass."""
+    return flax.traverse_util.path_aware_map(
+      lambda path, x: x if rate_factor(path, self.config) else jax.lax.stop_gradient(x), params
+    )
+
   def init(self, params: dict) -> dict:
     return {name: self._adamw().init(group) for name, group in _groups(params).items()}
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 import pathlib
+import sys
 
 import jax
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
@@ -13,6 +16,7 @@ from hrem_jax.data.pipeline import TrainingBatches
 from hrem_jax.data.precomputed import Split, data_folder, load_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer
+from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
@@ -28,6 +32,7 @@ class Setup:
   """A run that can start."""
 
   run: Run
+  train: Split
   batches: TrainingBatches
   selection: Split  # its rSum chooses the checkpoint
   optimizer: Optimizer
@@ -55,10 +60,16 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
       )
   run = _open_or_create(config, workdir, train)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))
-  process = (jax.process_index(), jax.process_count())
-  batches = TrainingBatches(train, tokenized, run.tokenizer, run.config, process=process)
+  batches = TrainingBatches(
+    train,
+    tokenized,
+    run.tokenizer,
+    run.config,
+    process=(jax.process_index(), jax.process_count()),
+    num_devices=jax.device_count(),
+  )
   optimizer = Optimizer(run.config.optimizer, batches.sampler.steps_per_epoch)
-  return Setup(run, batches, selection, optimizer)
+  return Setup(run, train, batches, selection, optimizer)
 
 
 def _open_or_create(config: ml_collections.ConfigDict, workdir: pathlib.Path, train: Split) -> Run:
@@ -95,6 +106,8 @@ def resolve(
     if tokenizer.vocab_size > config.model.bert.vocab_size:
       raise UserError(f'{folder}: {tokenizer.vocab_size} tokens, but vocab_size is {config.model.bert.vocab_size}')
   else:
+    if tokenizer is None and config.model.vocabulary:
+      tokenizer = read_scan_vocabulary(pathlib.Path(config.model.vocabulary).expanduser())
     tokenizer = tokenizer or tokenizers.build_vocabulary(captions, min_count=config.data.min_word_count)
     config.model[config.model.text].vocab_size = tokenizer.vocab_size
   return config, tokenizer
@@ -112,4 +125,22 @@ def first_state(setup: Setup, mesh: Mesh) -> TrainState:
     text_encoder['language_model'] = huggingface.merge_checked(
       text_encoder['language_model'], pretrained, source=str(folder)
     )
+  if config.model.word_vectors:
+    language_model = variables['params']['text_encoder']['language_model']
+    language_model['word_embeddings'] = with_word_vectors(
+      language_model['word_embeddings'], setup.run.tokenizer, pathlib.Path(config.model.word_vectors).expanduser()
+    )
   return replicate(create_state(variables, setup.optimizer), mesh)
+
+
+def with_word_vectors(
+  embeddings: Float[np.ndarray, 'v f'], tokenizer: TextTokenizer, path: pathlib.Path
+) -> Float[np.ndarray, 'v f']:
+  """The vectors of a file in place of random ones, for the words of the vocabulary that are there; says how many."""
+  num_words, size = embeddings.shape
+  found, vectors = read_word_vectors(path, tokenizer.pieces(range(num_words)), size)
+  embeddings = np.array(embeddings)
+  embeddings[found] = vectors
+  if jax.process_index() == 0:
+    print(f'{path}: vectors for {len(found):,} of {num_words:,} words of the vocabulary', file=sys.stderr, flush=True)
+  return embeddings

@@ -3,6 +3,7 @@
 import jax
 import ml_collections
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from hrem_jax.data.batch import Batch
 from hrem_jax.models.hrem import HREM
@@ -15,11 +16,11 @@ from hrem_jax.training.state import TrainState
 def train_step(
   state: TrainState,
   batch: Batch,
+  seed: Int[Array, ''] | int,
   *,
   model: HREM,
   optimizer: Optimizer,
   loss: ml_collections.ConfigDict,
-  seed: int,
   graph_active: bool,
   sample_negatives: bool = True,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -28,9 +29,9 @@ def train_step(
   Args:
     state: Replicated.
     batch: The global batch.
+    seed: All randomness is `fold_in(key(seed), step)`. Not static: trainings that differ in it are one program.
     model, optimizer: What to apply.
     loss: The section `loss` of the configuration.
-    seed: All randomness is `fold_in(key(seed), step)`.
     graph_active: Static: before the warm-up's end the graph costs nothing.
     sample_negatives: False takes each anchor's most likely negative: for tests and comparisons.
 
@@ -41,12 +42,13 @@ def train_step(
 
   def objective(params):
     outputs, updated = model.apply(
-      {'params': params, 'batch_stats': state.batch_stats},
+      {'params': optimizer.freeze(params), 'batch_stats': state.batch_stats},
       batch.regions,
       batch.region_mask,
       batch.tokens,
       batch.word_mask,
       graph_active=graph_active,
+      packing=batch.packing,
       train=True,
       rngs={'dropout': dropout_rng},
       mutable=['batch_stats'],
@@ -66,8 +68,8 @@ def train_step(
 def jit_train_step(mesh: Mesh, **static):
   """`train_step` with its options bound: the batch split over the mesh, the state replicated and donated."""
   return jax.jit(
-    lambda state, batch: train_step(state, batch, **static),
-    in_shardings=(replicated(mesh), split_rows(mesh)),
+    lambda state, batch, seed: train_step(state, batch, seed, **static),
+    in_shardings=(replicated(mesh), split_rows(mesh), replicated(mesh)),
     out_shardings=replicated(mesh),
     donate_argnums=0,
   )

@@ -38,9 +38,7 @@ def assert_batches_equal(first, second):
 def test_an_epoch_holds_every_caption_once_and_epochs_differ(tiny):
   sampler = make_batches(tiny).sampler
   assert sampler.steps_per_epoch == 200 // 16
-  epochs = [
-    np.concatenate([sampler.batch(epoch * 12 + position)[1] for position in range(12)]) for epoch in range(3)
-  ]
+  epochs = [np.concatenate([sampler.batch(epoch * 12 + position)[1] for position in range(12)]) for epoch in range(3)]
   for order in epochs:
     assert len(set(order.tolist())) == 12 * 16
   assert (epochs[0] != epochs[1]).mean() > 0.9
@@ -104,7 +102,7 @@ def test_buckets_and_cutting(tiny):
 
 def test_chunks_hold_everything_once(tiny):
   config, split, tokenized, tokenizer = tiny
-  seen = [index for index, regions, mask in image_chunks(split, 16) if regions.shape[0] == mask.shape[0] == 16]
+  seen = [index for index, regions, mask in image_chunks(split.features, 16) if regions.shape[0] == mask.shape[0] == 16]
   np.testing.assert_array_equal(np.concatenate(seen), np.arange(40))
   seen = []
   for index, tokens, mask in text_chunks(tokenized, tokenizer, 32, config.data.length_buckets):

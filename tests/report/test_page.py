@@ -7,23 +7,15 @@ import pathlib
 import re
 import shutil
 
-import jax.numpy as jnp
 import pytest
 import synthetic
 from PIL import Image
 
-from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import chance_ranks, retrieval_metrics
 from hrem_jax.report.page import Findings, gather, render, write_report
 from hrem_jax.report.pictures import Pictures
-from hrem_jax.retrieval.run import Evaluator
-from hrem_jax.sharding import data_mesh
-from hrem_jax.training.checkpoint import Checkpoints
-from hrem_jax.training.loop import evaluate_best
-from hrem_jax.training.progress import Progress
-from hrem_jax.training.setup import first_state, prepare
 
 NASTY = '<script>alert("x")</script> a dog & a \'cat\''
 ATTRIBUTION = 'Drawn by <b>somebody</b>, https://example.org, CC BY 4.0'
@@ -41,24 +33,8 @@ def trained(tmp_path_factory) -> pathlib.Path:
   (data / 'pictures').mkdir()
   for image in range(1, 13):
     Image.new('RGB', (500, 300), (image * 19, 90, 140)).save(data / 'pictures' / f'{image}.png')
-  write_run(synthetic.tiny_config(folder / 'data'), folder / 'run <1>')
+  synthetic.write_run(synthetic.tiny_config(folder / 'data'), folder / 'run <1>')
   return folder
-
-
-def write_run(config, workdir: pathlib.Path) -> None:
-  """What training leaves behind, without the minute of compiling a step."""
-  setup, mesh = prepare(config, workdir), data_mesh()
-  state = first_state(setup, mesh).replace(step=jnp.asarray(12))
-  scores = Evaluator(setup.run, mesh).evaluate(state.variables, setup.selection, protocol='all')
-  with Checkpoints(workdir) as checkpoints:
-    checkpoints.save(state, read_ahead(setup.batches, setup.num_steps), scores)
-    checkpoints.wait()
-  with Progress(workdir, first_step=0, num_steps=12, steps_per_epoch=12, batch_size=16) as progress:
-    for step in range(2, 13, 2):
-      terms = {'loss/base': 9.0 / step} | ({'loss/cross': 5.0, 'loss/relation': 1e-3} if step > 6 else {})
-      progress.training(step, {'loss': sum(terms.values()), 'learning_rate': 1e-3, 'gradient_norm': step, **terms})
-    progress.evaluation(12, 'dev', scores)
-    evaluate_best(workdir, progress=progress)
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,7 @@ import pytest
 import synthetic
 
 from hrem_jax.errors import UserError
+from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.run import Evaluator, best_step, load_best, load_test_split, restore_variables
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training import loop
@@ -89,15 +90,15 @@ def test_the_newest_and_the_best_checkpoint_are_kept(whole_run):
 
 def test_evaluating_again_gives_the_same(whole_run, capsys):
   workdir, metrics = whole_run
-  assert loop.evaluate_best(workdir) == metrics
-  assert f'rSum:{metrics["rsum"]:>17.1f}'.split() == capsys.readouterr().out.splitlines()[-1].split()
+  assert evaluate_best(workdir) == (best_step(workdir), metrics)
+  assert f'rSum:{metrics["rsum"]:>17.1f}'.split() == capsys.readouterr().out.splitlines()[-2].split()
 
 
 def test_tie_rule_can_be_changed_afterwards(whole_run, config):
   changed = config.copy_and_resolve_references()
   changed.evaluation.ties = 'pessimistic'
-  assert loop.evaluate_best(whole_run[0], changed)['rsum'] <= whole_run[1]['rsum']
-  loop.evaluate_best(whole_run[0])  # puts results.json back
+  assert evaluate_best(whole_run[0], changed)[1]['rsum'] <= whole_run[1]['rsum']
+  evaluate_best(whole_run[0])  # puts results.json back
 
 
 def test_a_run_cut_in_two_ends_bitwise_the_same(directory, config, whole_run):
@@ -167,10 +168,10 @@ def test_a_broken_model_gets_no_recall(whole_run):
 
 def test_workdirs_that_are_none(tmp_path, whole_run):
   with pytest.raises(UserError, match='config.json: no such file; expected is a workdir'):
-    loop.evaluate_best(tmp_path)
+    evaluate_best(tmp_path)
   for name in ('config.json', 'tokenizer.json'):
     (tmp_path / name).write_bytes((whole_run[0] / name).read_bytes())
   with pytest.raises(UserError, match='checkpoints: no checkpoint there'):
-    loop.evaluate_best(tmp_path)
+    evaluate_best(tmp_path)
   with pytest.raises(UserError, match='not a whole checkpoint'):
     restore_variables(tmp_path, 3)

@@ -1,0 +1,160 @@
+"""Trained runs on their test split: one, or the mean of several (Full* of METHOD section 5)."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from jaxtyping import Float
+
+from hrem_jax import configuration
+from hrem_jax.data.precomputed import Split
+from hrem_jax.errors import UserError
+from hrem_jax.files import write_text
+from hrem_jax.retrieval.protocols import Metrics, by_chance, evaluate, format_table
+from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split
+
+RESULTS_FILE = 'results.json'
+
+
+class Member(NamedTuple):
+  """A run with the embeddings of its test split."""
+
+  workdir: pathlib.Path
+  run: Run
+  step: int  # of the chosen checkpoint
+  split: Split
+  images: Float[np.ndarray, 'i d']
+  texts: Float[np.ndarray, 't d']
+
+
+def load_member(workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None) -> Member:
+  """Embeds the test split with the best checkpoint of a workdir.
+
+  Args:
+    workdir: Of a run.
+    config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them.
+  """
+  run, variables, step, mesh = load_best(workdir)
+  if config is not None:
+    configuration.validate(config, num_devices=jax.device_count())
+    run.config.update({name: config[name] for name in ('data', 'evaluation')})
+  split = load_test_split(run.config)
+  return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split))
+
+
+def evaluate_best(workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None) -> tuple[int, Metrics]:
+  """The test split with the best checkpoint of a workdir: printed, and written to `results.json`.
+
+  Args:
+    workdir, config: As in `load_member`.
+
+  Returns:
+    The step of the checkpoint, and the metrics.
+  """
+  member = load_member(workdir, config)
+  metrics = _metrics(member, member.images, member.texts)
+  results = _about(member) | {'metrics': metrics, 'chance': _chance(member)}
+  if jax.process_index() == 0:
+    write_text(workdir / RESULTS_FILE, json.dumps(results, indent=2) + '\n')
+    print(f'{describe(member)}\n{format_table(metrics, results["chance"])}', flush=True)
+  return member.step, metrics
+
+
+def evaluate_ensemble(
+  workdirs: Sequence[pathlib.Path],
+  config: ml_collections.ConfigDict | None = None,
+  *,
+  output: pathlib.Path | None = None,
+) -> Metrics:
+  """Several runs, each and the mean of their similarity matrices: printed, and written to `output`.
+
+  The members may differ in everything but the test split: same images, same captions, same order.
+
+  Args:
+    workdirs: Of at least two runs.
+    config: As in `load_member`, for every member; without it the first member's section `evaluation` holds for all.
+    output: A JSON file.
+
+  Returns:
+    The metrics of the ensemble.
+
+  Raises:
+    UserError: A workdir is none, or the members were made for different test splits.
+  """
+  members = [load_member(workdir, config) for workdir in workdirs]
+  for member in members[1:]:
+    _check_same_data(members[0], member)
+  metrics = average(members)
+  chance = _chance(members[0])
+  reports = [
+    _about(member) | {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.images, member.texts)}
+    for member in members
+  ]
+  if jax.process_index() == 0:
+    for member, report in zip(members, reports, strict=True):
+      print(f'{member.workdir}: {describe(member)}\n{format_table(report["metrics"])}', flush=True)
+    print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, chance)}', flush=True)
+    if output is not None:
+      results = {'members': reports, 'metrics': metrics, 'chance': chance}
+      write_text(output, json.dumps(results, indent=2) + '\n')
+  return metrics
+
+
+def average(members: Sequence[Member]) -> Metrics:
+  """Metrics of the mean of the members' similarity matrices.
+
+  The dot product of concatenated embeddings is the sum of the members' dot products: no matrix is stored.
+  """
+  images = np.concatenate([member.images for member in members], axis=1) / len(members)
+  texts = np.concatenate([member.texts for member in members], axis=1)
+  return _metrics(members[0], images, texts)
+
+
+def is_selected_on_reported(config: ml_collections.ConfigDict) -> bool:
+  """Whether the section `evaluation` chooses the checkpoint on the very split that it reports."""
+  return config.select_on == 'test' or config.select_on == config.test_split
+
+
+def describe(member: Member) -> str:
+  """Which split, which checkpoint, how it was chosen."""
+  config = member.run.config.evaluation
+  line = f'{config.test_split} with the checkpoint of step {member.step}, selected on {config.select_on}'
+  if is_selected_on_reported(config):
+    line += ' (the split that is reported: figures are higher than on data that chose nothing)'
+  return line
+
+
+def _about(member: Member) -> dict:
+  config = member.run.config
+  evaluation = {key: config.evaluation[key] for key in ('select_on', 'protocol', 'ties')}
+  return {'step': member.step, 'split': config.evaluation.test_split, **evaluation, 'seed': config.training.seed}
+
+
+def _metrics(member: Member, images: np.ndarray, texts: np.ndarray) -> Metrics:
+  """By the protocol and the tie rule of `member`."""
+  config = member.run.config.evaluation
+  return evaluate(images, texts, member.split.owner, protocol=config.protocol, ties=config.ties)
+
+
+def _chance(member: Member) -> Metrics:
+  return by_chance(member.split.owner, len(member.images), protocol=member.run.config.evaluation.protocol)
+
+
+def _check_same_data(first: Member, other: Member) -> None:
+  """Raises UserError, naming the first difference."""
+  for what, ours, theirs in (
+    ('image', first.split.ids, other.split.ids),
+    ('caption', first.split.captions, other.split.captions),
+    ('owner of caption', first.split.owner.tolist(), other.split.owner.tolist()),
+  ):
+    if ours == theirs:
+      continue
+    both = f'{first.workdir} and {other.workdir} were not made for the same test split'
+    if len(ours) != len(theirs):
+      raise UserError(f'{both}: {len(ours)} and {len(theirs)} {what}s')
+    odd = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+    raise UserError(f'{both}: {what} {odd} is {ours[odd]!r} in the first, {theirs[odd]!r} in the second')

@@ -1,0 +1,161 @@
+"""Variants times seeds, one training after the other, and the table of what came out (METHOD section 7)."""
+
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from hrem_jax import configuration
+from hrem_jax.errors import UserError
+from hrem_jax.files import write_text
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
+from hrem_jax.training import loop
+from hrem_jax.variants import VARIANTS, describe, with_variant
+
+FULL, FULL_MEMBERS = 'full', ('fusion', 'standalone')  # Full* is not trained: it averages the scores of two runs
+CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
+COLUMNS = {'i2t/r1': 'i2t R@1', 'i2t/r5': 'R@5', 't2i/r1': 't2i R@1', 't2i/r5': 'R@5', 'rsum': 'rSum'}
+
+
+class Row(NamedTuple):
+  """The test figures of one variant over its seeds."""
+
+  variant: str
+  seeds: list[int]
+  figures: dict[str, list[float]]  # of COLUMNS, one value per seed
+
+  def mean(self, key: str) -> float:
+    return statistics.fmean(self.figures[key])
+
+  def spread(self, key: str) -> float | None:
+    """Standard deviation over the seeds; one seed has none."""
+    return statistics.stdev(self.figures[key]) if len(self.seeds) > 1 else None
+
+
+def ablate(
+  config: ml_collections.ConfigDict, variants: Sequence[str], *, num_seeds: int, output: pathlib.Path
+) -> list[Row]:
+  """Trains every variant with every seed and writes `table.md` and `table.json`, anew after each run.
+
+  Called again it goes on where it was: what is finished is only read.
+
+  Args:
+    config: What the variants depart from; its seed is the first one.
+    variants: Names and settings as in `hrem_jax.variants`, and `full`: the mean of `fusion` and `standalone`.
+    num_seeds: How often each is trained.
+    output: Gets `VARIANT/seed_N/`, a workdir each.
+
+  Raises:
+    UserError: A variant is unknown, a setting wrong, or `output` was begun with another configuration.
+  """
+  configs = {name: with_variant(config, name) for name in variants if name != FULL}
+  for changed in configs.values():
+    configuration.validate(changed, num_devices=jax.device_count())
+  if FULL in variants and not configs.keys() >= set(FULL_MEMBERS):
+    raise UserError(f'variant {FULL!r} is the mean of {" and ".join(FULL_MEMBERS)}: name them too')
+  _begin(config, output)
+  seeds = range(config.training.seed, config.training.seed + num_seeds)
+  runs = [(name, seed) for seed in seeds for name in variants]
+  for number, (name, seed) in enumerate(runs, start=1):
+    workdir = output / name / f'seed_{seed}'
+    if not (workdir / RESULTS_FILE).is_file():
+      print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
+      if name == FULL:
+        members = [output / member / f'seed_{seed}' for member in FULL_MEMBERS]
+        evaluate_ensemble(members, output=workdir / RESULTS_FILE)
+      else:
+        _train(configs[name], seed, workdir)
+    rows = read_rows(output, variants, seeds)
+    _write(rows, output)
+  return rows
+
+
+def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
+  """Keeps the configuration, or compares it with that of the first call."""
+  path = output / CONFIG_FILE
+  if not path.is_file():
+    write_text(path, configuration.to_json(config))
+    return
+  begun = configuration.from_json(path.read_text('utf-8'), source=str(path))
+  changed = configuration.differences(begun, config)
+  if begun.training.num_epochs != config.training.num_epochs:  # more epochs would be another budget
+    changed.append(f'training.num_epochs {begun.training.num_epochs} -> {config.training.num_epochs}')
+  if changed:
+    raise UserError(f'{output}: was begun with another configuration ({"; ".join(changed)}); take another --output')
+
+
+def _train(config: ml_collections.ConfigDict, seed: int, workdir: pathlib.Path) -> None:
+  config = config.copy_and_resolve_references()
+  config.training.seed = seed
+  loop.train(config, workdir)
+  jax.clear_caches()  # the next variant is another program
+
+
+def read_rows(output: pathlib.Path, variants: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+  """What is finished of the variants; those without a finished run are left out."""
+  rows = []
+  for name in variants:
+    paths = {seed: output / name / f'seed_{seed}' / RESULTS_FILE for seed in seeds}
+    done = {seed: json.loads(path.read_text('utf-8'))['metrics'] for seed, path in paths.items() if path.is_file()}
+    if done:
+      prefix = '' if 'rsum' in next(iter(done.values())) else 'coco_1k/'
+      figures = {key: [metrics[prefix + key] for metrics in done.values()] for key in COLUMNS}
+      rows.append(Row(name, list(done), figures))
+  return rows
+
+
+def _write(rows: list[Row], output: pathlib.Path) -> None:
+  if jax.process_index() == 0:
+    records = [
+      {
+        'variant': row.variant,
+        'seeds': row.seeds,
+        **{key: {'mean': row.mean(key), 'spread': row.spread(key), 'values': row.figures[key]} for key in COLUMNS},
+      }
+      for row in rows
+    ]
+    write_text(output / f'{TABLE_FILE}.json', json.dumps(records, indent=2) + '\n')
+    write_text(output / f'{TABLE_FILE}.md', format_rows(rows))
+
+
+def difference(row: Row, reference: Row) -> tuple[float, float | None]:
+  """rSum against a reference: the mean difference, and twice its standard error where both have a spread."""
+  spreads = [(each.spread('rsum'), len(each.seeds)) for each in (row, reference)]
+  noise = None
+  if all(spread is not None for spread, _ in spreads):
+    noise = 2 * math.sqrt(sum(spread**2 / count for spread, count in spreads))
+  return row.mean('rsum') - reference.mean('rsum'), noise
+
+
+def format_rows(rows: list[Row]) -> str:
+  """A Markdown table: mean and standard deviation, rSum against the first row, and the paper's figures."""
+  heads = ['variant', 'seeds', *COLUMNS.values(), f'rSum - {rows[0].variant}', "paper's R@1 R@5 R@1 R@5"]
+  lines = [heads, ['---'] * len(heads)]
+  for row in rows:
+    about = 'Full*: mean of both' if row.variant == FULL else describe(row.variant)
+    cells = [f'{about} (`{row.variant}`)', str(len(row.seeds)), *(_figure(row, key) for key in COLUMNS)]
+    paper = VARIANTS[row.variant].paper if row.variant in VARIANTS else ()
+    lines.append([*cells, '' if row is rows[0] else _difference(row, rows[0]), ' '.join(map(str, paper))])
+  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  note = (
+    'Mean and standard deviation over the seeds, test split. Differences: mean, and in brackets twice the standard '
+    "error; what is smaller than that is within noise. The paper's figures: Flickr30K, BERT, Fusion."
+  )
+  return f'{table}\n\n{note}\n'
+
+
+def _figure(row: Row, key: str) -> str:
+  spread = row.spread(key)
+  return f'{row.mean(key):.1f}' + ('' if spread is None else f' ± {spread:.1f}')
+
+
+def _difference(row: Row, reference: Row) -> str:
+  mean, noise = difference(row, reference)
+  if noise is None:
+    return f'{mean:+.1f}'
+  return f'{mean:+.1f} [{noise:.1f}]' + (' within noise' if abs(mean) <= noise else '')

@@ -1,0 +1,107 @@
+"""Variants and seeds one after the other, going on where it stopped, and the table."""
+
+import json
+import math
+import statistics
+
+import pytest
+import synthetic
+
+from hrem_jax.errors import UserError
+from hrem_jax.training import ablation
+from hrem_jax.training.ablation import Row, ablate, difference, format_rows
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('ablation')
+  synthetic.write_data_set(directory)
+  return synthetic.tiny_config(directory)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+  """Stands for the training: a run with random parameters, and a list of what was asked for."""
+  asked = []
+
+  def train(config, workdir):
+    asked.append((config.model.interaction, config.training.seed))
+    synthetic.write_run(config, workdir)
+
+  monkeypatch.setattr(ablation.loop, 'train', train)
+  return asked
+
+
+def test_every_variant_with_every_seed_once(config, tmp_path, trainings):
+  variants = ['no_instance_level', 'fusion', 'standalone', 'full']
+  rows = ablate(config, variants, num_seeds=2, output=tmp_path)
+  assert trainings == [(kind, seed) for seed in (0, 1) for kind in ('none', 'fusion', 'standalone')]
+  assert [(row.variant, row.seeds) for row in rows] == [(name, [0, 1]) for name in variants]
+  table = json.loads((tmp_path / 'table.json').read_text())
+  for row, record in zip(rows, table, strict=True):
+    runs = [tmp_path / row.variant / f'seed_{seed}' / 'results.json' for seed in (0, 1)]
+    scores = [json.loads(path.read_text())['metrics']['rsum'] for path in runs]
+    assert record['rsum'] == {'mean': statistics.fmean(scores), 'spread': statistics.stdev(scores), 'values': scores}
+  assert (tmp_path / 'table.md').read_text() == format_rows(rows)
+
+  again = ablate(config, variants, num_seeds=3, output=tmp_path)  # one seed more: only that one is trained
+  assert trainings[6:] == [(kind, 2) for kind in ('none', 'fusion', 'standalone')]
+  assert again[0].figures['rsum'][:2] == rows[0].figures['rsum']
+
+
+def test_a_stopped_series_goes_on(config, tmp_path, trainings, monkeypatch):
+  train = ablation.loop.train
+
+  def dying(config, workdir):
+    if config.model.interaction == 'standalone':
+      raise KeyboardInterrupt
+    train(config, workdir)
+
+  monkeypatch.setattr(ablation.loop, 'train', dying)
+  with pytest.raises(KeyboardInterrupt):
+    ablate(config, ['fusion', 'standalone'], num_seeds=1, output=tmp_path)
+  assert [record['variant'] for record in json.loads((tmp_path / 'table.json').read_text())] == ['fusion']
+  monkeypatch.setattr(ablation.loop, 'train', train)
+  ablate(config, ['fusion', 'standalone'], num_seeds=1, output=tmp_path)
+  assert trainings == [('fusion', 0), ('standalone', 0)]
+
+
+def test_mistakes_are_found_before_anything_is_trained(config, tmp_path, trainings):
+  for variants, message in (
+    (['fusion', 'fussion'], "variant 'fussion' is unknown"),
+    (['fusion', 'model.num_heads=5'], 'not divisible by config.model.num_heads'),
+    (['fusion', 'full'], "variant 'full' is the mean of fusion and standalone: name them too"),
+  ):
+    with pytest.raises(UserError, match=message):
+      ablate(config, variants, num_seeds=1, output=tmp_path / 'out')
+  assert not trainings
+  assert not (tmp_path / 'out').exists()
+
+
+def test_another_budget_in_the_same_folder_is_refused(config, tmp_path, trainings):
+  ablate(config, ['fusion'], num_seeds=1, output=tmp_path)
+  changed = config.copy_and_resolve_references()
+  changed.loss.margin, changed.training.num_epochs = 0.3, 7
+  with pytest.raises(UserError, match=r'loss.margin 0.2 -> 0.3; training.num_epochs 3 -> 7'):
+    ablate(changed, ['fusion'], num_seeds=1, output=tmp_path)
+
+
+def row(variant: str, scores: list[float]) -> Row:
+  return Row(variant, list(range(len(scores))), dict.fromkeys(ablation.COLUMNS, scores))
+
+
+def test_noise_by_hand():
+  """Means 10 and 14, standard deviations 1 and 2 over three seeds: 2 sqrt(1/3 + 4/3) = 2.58."""
+  reference, other = row('no_instance_level', [9.0, 10.0, 11.0]), row('fusion', [12.0, 14.0, 16.0])
+  assert difference(other, reference) == pytest.approx((4.0, 2 * math.sqrt(5 / 3)))
+  lines = format_rows([reference, other, row('full', [10.5, 9.5, 11.0])]).splitlines()
+  assert lines[2].endswith('| 10.0 ± 1.0 |  | 80.1 94.8 60.9 85.3 |')
+  assert lines[3].startswith('| Fusion, everything on (`fusion`) | 3 | 14.0 ± 2.0 |')
+  assert lines[3].endswith('| +4.0 [2.6] | 83.3 96.0 63.5 87.1 |')
+  assert '+0.3 [1.5] within noise' in lines[4]
+  assert {line.count('|') for line in lines[:5]} == {10}
+
+
+def test_one_seed_claims_no_noise():
+  assert difference(row('fusion', [3.0]), row('standalone', [1.0])) == (2.0, None)
+  assert '±' not in format_rows([row('fusion', [3.0])]).splitlines()[2]

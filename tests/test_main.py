@@ -30,6 +30,9 @@ def run(*arguments: str, module: str = 'hrem_jax.main') -> subprocess.CompletedP
     (['--workdir=W', '--mode=evaluate'], 'W/config.json: no such file'),
     (['--workdir=W', '--mode=test'], 'train|evaluate'),
     (['--workdir=W', 'train'], "unexpected argument 'train'"),
+    (['--workdir=W', '--config=configs/demo.py:fussion'], "variant 'fussion' is unknown"),
+    (['--workdir=W', '--workdir=V', '--config=configs/demo.py'], '--mode=train takes one --workdir, found 2'),
+    (['--workdir=W', '--mode=evaluate', '--output=O'], '--output is for several workdirs'),
   ],
 )
 def test_mistakes_end_in_a_message_and_status_2(tmp_path, arguments, message):
@@ -60,16 +63,31 @@ def test_a_whole_run_by_command(tmp_path):
   evaluated = run(f'--workdir={tmp_path / "run"}', '--mode=evaluate')
   assert evaluated.returncode == 0, evaluated.stderr
   assert evaluated.stdout == second.stdout
+  twice = [f'--workdir={tmp_path / "run"}'] * 2
+  ensemble = run(*twice, '--mode=evaluate', f'--output={tmp_path / "full.json"}')
+  assert ensemble.returncode == 0, ensemble.stderr
+  assert 'the mean of 2 similarity matrices' in ensemble.stdout
+  assert (tmp_path / 'full.json').is_file()
   refused = run(*flags, '--config.loss.margin=0.5')
   assert refused.returncode == 2
   assert 'loss.margin 0.2 -> 0.5' in refused.stderr
 
 
-def test_commands_explain_themselves():
+def test_commands_explain_themselves(tmp_path):
   result = run('--help', module='hrem_jax')
   assert result.returncode == 0
-  for command in ('prepare-demo', 'report'):
+  for command in ('prepare-demo', 'report', 'convert', 'export', 'ablate'):
     assert command in result.stdout
+  ablate = ['ablate', '--variants=fusion', f'--output={tmp_path / "out"}']
+  for flags, message in (
+    ([], '--config is missing'),
+    (['--config=configs/demo.py', '--config.los.margin=1'], 'the configuration has no key'),
+    (['--config=configs/demo.py', 'more'], "unexpected argument 'more'"),
+    (['--config=configs/demo.py', '--config.data.directory=nowhere'], 'nowhere/demo_precomp: train_ims'),
+  ):
+    refused = run(*ablate, *flags, module='hrem_jax')
+    assert (refused.returncode, 'Traceback' in refused.stderr) == (2, False), refused.stderr
+    assert message in refused.stderr
   missing = run('report', 'nowhere', module='hrem_jax')
   assert missing.returncode == 2
   assert 'nowhere/config.json: no such file' in missing.stderr

@@ -100,7 +100,8 @@ class TrainingBatches:
 
   def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
     row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
-    min_rows = usual_rows(self._lengths, len(lengths) // self._num_groups, row_width)
+    usual_lengths = np.minimum(self._lengths, self._buckets[-1])
+    min_rows = usual_rows(usual_lengths, len(lengths) // self._num_groups, row_width)
     return lay_out(lengths, num_groups=self._num_groups, row_width=row_width, min_rows=min_rows)
 
   def _augmented(self, caption: int, rng: np.random.Generator) -> Int[np.ndarray, ' w']:

@@ -7,7 +7,7 @@ import synthetic
 from hypothesis import strategies
 
 from hrem_jax.configuration import default_config, validate
-from hrem_jax.data.packing import lay_out, pack_rows, round_up
+from hrem_jax.data.packing import lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.pipeline import TrainingBatches
 from hrem_jax.data.precomputed import data_folder, load_split
 from hrem_jax.data.tokenizer import build_vocabulary, tokenize
@@ -160,3 +160,19 @@ def test_groups_that_cannot_work_are_named(key, value, num_devices, message):
   config.data[key] = value
   with pytest.raises(UserError, match=message):
     validate(config, num_devices=num_devices)
+
+
+def test_nearly_all_batches_have_one_shape():
+  """Without a minimum the rows follow each batch's words, and each number of rows is a program to compile."""
+  rng = np.random.default_rng(0)
+  lengths = np.clip(rng.normal(14, 4, size=5000).round().astype(int), 5, 30)
+  batches = [rng.choice(lengths, size=64) for _ in range(200)]
+  usual = usual_rows(lengths, 64, 64)
+  assert usual * 64 < 1.2 * 64 * lengths.mean()  # at the price of little padding
+
+  def shapes(**options) -> list[int]:
+    return [lay_out(batch, num_groups=1, row_width=64, **options).num_rows for batch in batches]
+
+  assert len(set(shapes())) > 2
+  with_minimum = shapes(min_rows=usual)
+  assert np.mean(np.asarray(with_minimum) == round_up(usual)) >= 0.99

@@ -34,10 +34,16 @@ def top_k_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, to
 
   An instance with fewer real fragments than `top_k` is averaged over those that it has; with none it gives zeros.
   """
-  by_channel = jnp.swapaxes(jnp.where(mask[..., None], fragments, -jnp.inf), 1, 2)  # [b, d, k]
-  largest, _ = jax.lax.top_k(by_channel, min(top_k, fragments.shape[1]))  # [b, d, top_k]
-  is_real = jnp.isfinite(largest)
-  return jnp.sum(jnp.where(is_real, largest, 0.0), axis=-1) / jnp.maximum(jnp.sum(is_real, axis=-1), 1)
+  # `lax.top_k` would gather the whole batch on every device, and sorts where two passes of a maximum do.
+  position = jnp.arange(fragments.shape[1])[:, None]
+  left = jnp.broadcast_to(mask[..., None], fragments.shape)
+  total = jnp.zeros_like(fragments[:, 0])
+  for _ in range(min(top_k, fragments.shape[1])):
+    largest = jnp.argmax(jnp.where(left, fragments, -jnp.inf), axis=1)  # [b, d]; the first of equals
+    chosen = left & (position == largest[:, None])
+    total = total + jnp.sum(jnp.where(chosen, fragments, 0.0), axis=1)
+    left = left & ~chosen
+  return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None]
 
 
 def pool_fragments(

@@ -1,6 +1,5 @@
 """From fragments to one vector per instance (METHOD section 1; paper section 3.1)."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 

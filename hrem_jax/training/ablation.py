@@ -28,6 +28,7 @@ class Row(NamedTuple):
   variant: str
   seeds: list[int]
   figures: dict[str, list[float]]  # of COLUMNS, one value per seed
+  selected_on: str  # the split that chose the checkpoints
 
   def mean(self, key: str) -> float:
     return statistics.fmean(self.figures[key])
@@ -101,11 +102,12 @@ def read_rows(output: pathlib.Path, variants: Sequence[str], seeds: Sequence[int
   rows = []
   for name in variants:
     paths = {seed: output / name / f'seed_{seed}' / RESULTS_FILE for seed in seeds}
-    done = {seed: json.loads(path.read_text('utf-8'))['metrics'] for seed, path in paths.items() if path.is_file()}
+    done = {seed: json.loads(path.read_text('utf-8')) for seed, path in paths.items() if path.is_file()}
     if done:
-      prefix = '' if 'rsum' in next(iter(done.values())) else 'coco_1k/'
-      figures = {key: [metrics[prefix + key] for metrics in done.values()] for key in COLUMNS}
-      rows.append(Row(name, list(done), figures))
+      first = next(iter(done.values()))
+      prefix = '' if 'rsum' in first['metrics'] else 'coco_1k/'
+      figures = {key: [results['metrics'][prefix + key] for results in done.values()] for key in COLUMNS}
+      rows.append(Row(name, list(done), figures, first.get('members', [first])[0]['select_on']))
   return rows
 
 
@@ -115,6 +117,7 @@ def _write(rows: list[Row], output: pathlib.Path) -> None:
       {
         'variant': row.variant,
         'seeds': row.seeds,
+        'selected_on': row.selected_on,
         **{key: {'mean': row.mean(key), 'spread': row.spread(key), 'values': row.figures[key]} for key in COLUMNS},
       }
       for row in rows
@@ -143,8 +146,9 @@ def format_rows(rows: list[Row]) -> str:
     lines.append([*cells, '' if row is rows[0] else _difference(row, rows[0]), ' '.join(map(str, paper))])
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
   note = (
-    'Mean and standard deviation over the seeds, test split. Differences: mean, and in brackets twice the standard '
-    "error; what is smaller than that is within noise. The paper's figures: Flickr30K, BERT, Fusion."
+    f'Mean and standard deviation over the seeds. Test split, checkpoints selected on {rows[0].selected_on}. '
+    'Differences: mean, and in brackets twice the standard error; what is smaller than that is within noise. '
+    "The paper's figures: Flickr30K, BERT, Fusion, selected on test."
   )
   return f'{table}\n\n{note}\n'
 

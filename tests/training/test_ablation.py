@@ -43,6 +43,7 @@ def test_every_variant_with_every_seed_once(config, tmp_path, trainings):
     scores = [json.loads(path.read_text())['metrics']['rsum'] for path in runs]
     assert record['rsum'] == {'mean': statistics.fmean(scores), 'spread': statistics.stdev(scores), 'values': scores}
   assert (tmp_path / 'table.md').read_text() == format_rows(rows)
+  assert {record['selected_on'] for record in table} == {'dev'}
 
   again = ablate(config, variants, num_seeds=3, output=tmp_path)  # one seed more: only that one is trained
   assert trainings[6:] == [(kind, 2) for kind in ('none', 'fusion', 'standalone')]
@@ -87,7 +88,7 @@ def test_another_budget_in_the_same_folder_is_refused(config, tmp_path, training
 
 
 def row(variant: str, scores: list[float]) -> Row:
-  return Row(variant, list(range(len(scores))), dict.fromkeys(ablation.COLUMNS, scores))
+  return Row(variant, list(range(len(scores))), dict.fromkeys(ablation.COLUMNS, scores), 'dev')
 
 
 def test_noise_by_hand():
@@ -99,6 +100,7 @@ def test_noise_by_hand():
   assert lines[3].startswith('| Fusion, everything on (`fusion`) | 3 | 14.0 ± 2.0 |')
   assert lines[3].endswith('| +4.0 [2.6] | 83.3 96.0 63.5 87.1 |')
   assert '+0.3 [1.5] within noise' in lines[4]
+  assert 'checkpoints selected on dev' in lines[-1]
   assert {line.count('|') for line in lines[:5]} == {10}
 
 

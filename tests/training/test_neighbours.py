@@ -29,8 +29,8 @@ def config(directory):
   config = synthetic.tiny_config(directory)
   config.data.sampler = 'neighbours'
   config.data.neighbours.update(images_per_cluster=4, cluster_size=8, features='embeddings')
-  # One program to compile: graph and packing have nothing to do with which examples come when.
-  config.model.interaction, config.data.pack, config.data.length_buckets = 'none', False, (12,)
+  # One program to compile: the graph has nothing to do with which examples come when.
+  config.model.interaction, config.data.length_buckets = 'none', (12,)
   return config
 
 

@@ -127,7 +127,10 @@ class CompiledSteps:
     compiled = step.lower(state, batch, self._seed).compile()
     seconds, graph = time.perf_counter() - started, 'with' if graph_active else 'without'
     rows, words = batch.tokens.shape
-    self._progress.say(f'compiled the step {graph} the graph for {rows} rows of {words} words in {seconds:.1f} s')
+    longest = '' if batch.packing is None else f' (captions up to {batch.packing.index.shape[-1]})'
+    self._progress.say(
+      f'compiled the step {graph} the graph for {rows} rows of {words} words{longest}, {seconds:.1f} s'
+    )
     return compiled
 
 

@@ -36,13 +36,24 @@ def load_member(workdir: pathlib.Path, config: ml_collections.ConfigDict | None 
 
   Args:
     workdir: Of a run.
-    config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them.
+    config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them. On which
+      split the checkpoint was selected stays what it was: that is done, and every report says it.
+
+  Raises:
+    UserError: No such run or data, or features of another size than it was trained on.
   """
   run, variables, step, mesh = load_best(workdir)
   if config is not None:
     configuration.validate(config, num_devices=jax.device_count())
+    selected_on = run.config.evaluation.select_on
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
+    run.config.evaluation.select_on = selected_on
   split = load_test_split(run.config)
+  if split.features.region_size != run.config.model.region_size:
+    raise UserError(
+      f'{split.features.path}: features of size {split.features.region_size}, {workdir} was trained on '
+      f'{run.config.model.region_size}'
+    )
   return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split))
 
 

@@ -54,6 +54,8 @@ def ablate(
   Raises:
     UserError: A variant is unknown, a setting wrong, or `output` was begun with another configuration.
   """
+  if not variants or len(set(variants)) < len(variants) or num_seeds < 1:
+    raise UserError(f'expected different variants and at least one seed, found {list(variants)} and {num_seeds} seeds')
   configs = {name: with_variant(config, name) for name in variants if name != FULL}
   for changed in configs.values():
     configuration.validate(changed, num_devices=jax.device_count())

@@ -68,6 +68,19 @@ def test_selection_on_the_reported_split_is_printed(folder, capsys):
   evaluate_best(folder / 'on_test')
   assert 'selected on test (the split that is reported: figures are higher' in capsys.readouterr().out
   assert json.loads((folder / 'on_test' / 'results.json').read_text())['select_on'] == 'test'
+  # A configuration that only says where the data is cannot change what was selected on.
+  assert (
+    load_member(folder / 'on_test', synthetic.tiny_config(folder / 'data')).run.config.evaluation.select_on == 'test'
+  )
+
+
+def test_features_of_another_size_are_named(folder, tmp_path):
+  config = synthetic.tiny_config(tmp_path)
+  synthetic.write_data_set(tmp_path)
+  path = tmp_path / 'tiny_precomp' / 'test_ims.npy'
+  np.save(path, np.load(path)[..., :-2])
+  with pytest.raises(UserError, match=r'test_ims.npy: features of size 11, .*a was trained on 13'):
+    evaluate_best(folder / 'a', config)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def test_mistakes_are_found_before_anything_is_trained(config, tmp_path, trainin
   ):
     with pytest.raises(UserError, match=message):
       ablate(config, variants, num_seeds=1, output=tmp_path / 'out')
+  for variants, num_seeds in (([], 1), (['fusion'], 0), (['fusion', 'fusion'], 1)):
+    with pytest.raises(UserError, match='expected different variants and at least one seed'):
+      ablate(config, variants, num_seeds=num_seeds, output=tmp_path / 'out')
   assert not trainings
   assert not (tmp_path / 'out').exists()
 

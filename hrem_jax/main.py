@@ -28,10 +28,10 @@ def main(argv: list[str]) -> None:
   output = OUTPUT.value and pathlib.Path(OUTPUT.value).expanduser()
   if output and not others:
     raise UserError('--output is for several workdirs; one has its results in WORKDIR/results.json')
-  if MODE.value == 'evaluate':
-    evaluate_ensemble([workdir, *others], CONFIG.value, output=output) if others else evaluate_best(
-      workdir, CONFIG.value
-    )
+  if MODE.value == 'evaluate' and others:
+    evaluate_ensemble([workdir, *others], CONFIG.value, output=output)
+  elif MODE.value == 'evaluate':
+    evaluate_best(workdir, CONFIG.value)
   elif others:
     raise UserError(f'--mode=train takes one --workdir, found {1 + len(others)}')
   elif CONFIG.value is None:

@@ -52,6 +52,40 @@ def tiny_config(directory: pathlib.Path):
   return config
 
 
+def load_training_split(directory: pathlib.Path):
+  """Configuration, training split, its tokens and their tokenizer, of a new data set in `directory`."""
+  from hrem_jax.data.precomputed import data_folder, load_split
+  from hrem_jax.data.tokenizer import build_vocabulary, tokenize
+
+  write_data_set(directory)
+  config = tiny_config(directory)
+  split = load_split(data_folder(config.data), 'train')
+  tokenizer = build_vocabulary(split.captions)
+  return config, split, tokenize(split.captions, tokenizer), tokenizer
+
+
+def make_batches(tiny, *, process=(0, 1), num_devices=1, **changes):
+  """Training batches of what `load_training_split` returned; `changes` are dotted keys of the configuration."""
+  from hrem_jax.data.pipeline import TrainingBatches
+
+  config, split, tokenized, tokenizer = tiny
+  config = config.copy_and_resolve_references()
+  config.update_from_flattened_dict(changes)
+  return TrainingBatches(split, tokenized, tokenizer, config, process=process, num_devices=num_devices)
+
+
+def state_on_disk(workdir: pathlib.Path, step: int) -> dict:
+  """With plain Orbax, as docs/checkpoints.md says."""
+  import jax
+  import orbax.checkpoint as ocp
+
+  folder = (workdir / 'checkpoints' / str(step) / 'state').absolute()
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    names = checkpointer.metadata(folder).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), names)
+    return checkpointer.restore(folder, restore_args=as_numpy)
+
+
 def write_run(config, workdir: pathlib.Path) -> None:
   """What training leaves behind, with random parameters and without the minute of compiling a step."""
   import jax.numpy as jnp

@@ -1,5 +1,6 @@
 """From a split to batches: order, augmentation, padding, and grain to read ahead."""
 
+import functools
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class TrainingBatches:
     self._buckets, self._lengths = tuple(config.data.length_buckets), tokenized.lengths
     self.sampler = make_sampler(split.owner, config)
     self._num_groups = config.data.packing_groups or num_devices
+    self._usual_rows = functools.cache(self._count_usual_rows)  # looks at all captions: not for every batch
     if config.training.batch_size % process[1]:
       raise UserError(
         f'config.training.batch_size ({config.training.batch_size}) is not divisible by {process[1]} processes'
@@ -100,9 +102,11 @@ class TrainingBatches:
 
   def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
     row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
-    usual_lengths = np.minimum(self._lengths, self._buckets[-1])
-    min_rows = usual_rows(usual_lengths, len(lengths) // self._num_groups, row_width)
+    min_rows = self._usual_rows(len(lengths) // self._num_groups, row_width)
     return lay_out(lengths, num_groups=self._num_groups, row_width=row_width, min_rows=min_rows)
+
+  def _count_usual_rows(self, num_captions: int, row_width: int) -> int:
+    return usual_rows(np.minimum(self._lengths, self._buckets[-1]), num_captions, row_width)
 
   def _augmented(self, caption: int, rng: np.random.Generator) -> Int[np.ndarray, ' w']:
     tokens, words = self._tokenized.caption(caption)

@@ -32,6 +32,11 @@ class Split:
   def num_images(self) -> int:
     return len(self.features)
 
+  def check_region_size(self, size: int, wanted: str) -> None:
+    """Raises UserError, `wanted` saying who expects features of that `size`, where they have another one."""
+    if self.features.region_size != size:
+      raise UserError(f'{self.features.path}: features of size {self.features.region_size}, {wanted}{size}')
+
 
 def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Where the files of the section `data` lie."""

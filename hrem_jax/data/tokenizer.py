@@ -72,14 +72,18 @@ def wordpiece(vocabulary: dict[str, int], *, lowercase: bool = True, source: str
   return TextTokenizer(tokenizer, source=source)
 
 
+def numbered_lines(text: str) -> dict[str, int]:
+  """The vocabulary that a `vocab.txt` holds: a piece a line."""
+  return {piece: number for number, piece in enumerate(text.removesuffix('\n').split('\n'))}
+
+
 def read_wordpiece(folder: pathlib.Path) -> TextTokenizer:
   """The tokenizer of a Hugging Face folder of a BERT: `vocab.txt`, or `tokenizer.json` where there is no such file."""
   vocabulary, whole = folder / 'vocab.txt', folder / 'tokenizer.json'
   if vocabulary.is_file():
-    pieces = vocabulary.read_text(encoding='utf-8').removesuffix('\n').split('\n')
     settings = folder / 'tokenizer_config.json'
     lowercase = json.loads(settings.read_text('utf-8')).get('do_lower_case', True) if settings.is_file() else True
-    numbers = {piece: number for number, piece in enumerate(pieces)}
+    numbers = numbered_lines(vocabulary.read_text(encoding='utf-8'))
     return wordpiece(numbers, lowercase=lowercase, source=str(vocabulary))
   if whole.is_file():
     return from_json(whole.read_text('utf-8'), source=str(whole))

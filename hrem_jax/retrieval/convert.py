@@ -137,8 +137,7 @@ def _read_tokenizer(path: pathlib.Path | None, text: str) -> TextTokenizer:
   except ValueError as error:
     raise UserError(f'{path}: not a vocabulary: {error}') from error
   if path.suffix != '.json':
-    pieces = content.removesuffix('\n').split('\n')
-    return tokenizers.wordpiece({piece: number for number, piece in enumerate(pieces)}, source=str(path))
+    return tokenizers.wordpiece(tokenizers.numbered_lines(content), source=str(path))
   if '"word2idx"' in content:
     return read_scan_vocabulary(path)
   return tokenizers.from_json(content, source=str(path))

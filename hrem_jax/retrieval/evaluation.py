@@ -49,11 +49,7 @@ def load_member(workdir: pathlib.Path, config: ml_collections.ConfigDict | None 
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
     run.config.evaluation.select_on = selected_on
   split = load_test_split(run.config)
-  if split.features.region_size != run.config.model.region_size:
-    raise UserError(
-      f'{split.features.path}: features of size {split.features.region_size}, {workdir} was trained on '
-      f'{run.config.model.region_size}'
-    )
+  split.check_region_size(run.config.model.region_size, f'{workdir} was trained on ')
   return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split))
 
 

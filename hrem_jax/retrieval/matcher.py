@@ -11,10 +11,8 @@ from jaxtyping import Bool, Float, Int
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
-from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import Metrics
-from hrem_jax.retrieval.run import Evaluator, Run, best_step, open_run, restore_variables
-from hrem_jax.sharding import data_mesh, replicate
+from hrem_jax.retrieval.run import Evaluator, Run, load_best
 
 
 class Matcher:
@@ -30,12 +28,11 @@ class Matcher:
     model: The Linen module.
   """
 
-  def __init__(self, run: Run, variables: dict, *, step: int, mesh: Mesh):
+  def __init__(self, run: Run, variables: dict, step: int, mesh: Mesh):
     self.config: ml_collections.ConfigDict = run.config
-    self.step, self.model, self.tokenizer = step, run.model, run.tokenizer
-    self.variables = replicate(variables, mesh)
+    self.variables, self.step = variables, step
+    self.model, self.tokenizer = run.model, run.tokenizer
     self._evaluator = Evaluator(run, mesh)
-    self._encoder: DataEncoder = self._evaluator.encoder
 
   @property
   def embedding_size(self) -> int:
@@ -58,7 +55,7 @@ class Matcher:
     features = _Regions(regions, mask, region_size=self.config.model.region_size)
     if not len(features):
       return np.zeros((0, self.embedding_size), np.float32)
-    return self._encoder.encode_images(self.variables, features)
+    return self._evaluator.encoder.encode_images(self.variables, features)
 
   def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
     """Embeddings of sentences; a very long one is cut to the widest of `config.data.length_buckets`.
@@ -70,10 +67,7 @@ class Matcher:
       raise UserError(f'encode_texts wants a list of strings, found {_kind(texts)}')
     if not len(texts):
       return np.zeros((0, self.embedding_size), np.float32)
-    # Equal sentences get equal embeddings, to the last bit: else ties would be decided by rounding.
-    unique, where = np.unique(np.asarray(texts, object), return_inverse=True)
-    tokenized, buckets = tokenize(unique.tolist(), self.tokenizer), tuple(self.config.data.length_buckets)
-    return self._encoder.encode_texts(self.variables, tokenized, self.tokenizer, buckets)[where]
+    return self._evaluator.embed_texts(self.variables, texts, tokenize)
 
   def similarity(self, images, texts: Sequence[str]) -> Float[np.ndarray, 'i t']:
     """Cosines of images (as for `encode_images`) and sentences."""
@@ -89,11 +83,7 @@ class Matcher:
     """
     if not isinstance(data, Split):
       data = load_split(pathlib.Path(data).expanduser(), split)
-    if data.features.region_size != self.config.model.region_size:
-      raise UserError(
-        f'{data.features.path}: features of size {data.features.region_size}, the model was trained on '
-        f'{self.config.model.region_size}'
-      )
+    data.check_region_size(self.config.model.region_size, 'the model was trained on ')
     return self._evaluator.evaluate(self.variables, data, protocol=protocol)
 
 
@@ -108,9 +98,7 @@ def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
     UserError: There is no such workdir or checkpoint.
   """
   workdir = pathlib.Path(workdir).expanduser()
-  run = open_run(workdir)
-  step = best_step(workdir) if step is None else step
-  return Matcher(run, restore_variables(workdir, step), step=step, mesh=data_mesh())
+  return Matcher(*load_best(workdir, step=step))
 
 
 class _Regions:

@@ -1,19 +1,22 @@
 """A trained run on disk: its configuration, vocabulary and checkpoints (docs/checkpoints.md)."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.precomputed import Split, data_folder, load_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
-from hrem_jax.data.tokenizer import TextTokenizer
+from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
 from hrem_jax.models.hrem import HREM, build_model
 from hrem_jax.retrieval.encode import DataEncoder
@@ -89,13 +92,20 @@ class Evaluator:
 
   def embed(self, variables: dict, split: Split):
     """Embeddings of the images `[i, d]` and of the captions `[t, d]`."""
-    config = self._run.config
+    tokenize = functools.partial(cached_tokens, folder=cache_folder(self._run.config.data.cache))
     images = self.encoder.encode_images(variables, split.features)
-    # Equal captions are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
-    captions, where = np.unique(split.captions, return_inverse=True)
-    tokenized = cached_tokens(captions.tolist(), self._run.tokenizer, folder=cache_folder(config.data.cache))
-    buckets = tuple(config.data.length_buckets)
-    return images, self.encoder.encode_texts(variables, tokenized, self._run.tokenizer, buckets)[where]
+    return images, self.embed_texts(variables, split.captions, tokenize)
+
+  def embed_texts(
+    self, variables: dict, texts: Sequence[str], tokenize: Callable[[list[str], TextTokenizer], TokenizedCaptions]
+  ) -> Float[np.ndarray, 't d']:
+    """Embeddings of sentences, of which there is at least one, in their order.
+
+    Equal ones are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
+    """
+    unique, where = np.unique(np.asarray(texts, object), return_inverse=True)
+    buckets, tokenizer = tuple(self._run.config.data.length_buckets), self._run.tokenizer
+    return self.encoder.encode_texts(variables, tokenize(unique.tolist(), tokenizer), tokenizer, buckets)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
     """Raises FloatingPointError where an embedding is not finite: a model that broke must not get a recall."""
@@ -103,9 +113,10 @@ class Evaluator:
     return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
 
 
-def load_best(workdir: pathlib.Path) -> tuple[Run, dict, int, Mesh]:
-  """The run, the variables of its best checkpoint on all devices, that checkpoint's step, and the mesh."""
-  run, mesh, step = open_run(workdir), data_mesh(), best_step(workdir)
+def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:
+  """The run, the variables of its best checkpoint (or that of `step`) on all devices, its step, and the mesh."""
+  run, mesh = open_run(workdir), data_mesh()
+  step = best_step(workdir) if step is None else step
   return run, replicate(restore_variables(workdir, step), mesh), step, mesh
 
 

@@ -40,7 +40,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     state = checkpoints.restore_latest(first_state(setup, mesh), iterator)
     with (
       _progress(setup, workdir, int(state.step)) as progress,
-      Neighbours(setup, mesh, workdir, progress) as neighbours,
+      Neighbours(setup, workdir, progress) as neighbours,
     ):
       progress.say(summary(setup, state))
       _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours)
@@ -71,7 +71,7 @@ def _run_steps(
   update = CompiledSteps(setup, mesh, progress)
   evaluate_every = max(round(config.evaluation.every_epochs * setup.batches.sampler.steps_per_epoch), 1)
   for step in range(first_step + 1, setup.num_steps + 1):
-    neighbours.before_step(step - 1, state)
+    neighbours.before_step(step - 1, state, evaluator.encoder)
     state, metrics = update(state, split_batch(next(iterator), mesh))
     is_last = step == setup.num_steps
     if step % config.training.log_every_steps == 0 or is_last:

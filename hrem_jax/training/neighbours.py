@@ -6,7 +6,6 @@ import time
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from hrem_jax.data.features import RegionFeatures, open_array
@@ -28,11 +27,10 @@ class Neighbours:
   phase reads what the phase began with. Where batches are not of neighbours it does nothing.
   """
 
-  def __init__(self, setup: Setup, mesh: Mesh, workdir: pathlib.Path, progress: Progress):
-    self._model, self._mesh, self._progress = setup.run.model, mesh, progress
+  def __init__(self, setup: Setup, workdir: pathlib.Path, progress: Progress):
+    self._progress, self._config, self._split = progress, setup.run.config, setup.train
     self._folder, self._phase = workdir / 'neighbours', None
-    self._config, self._split = setup.run.config, setup.train
-    self._encoder = self._mean_regions = None  # made when first needed
+    self._mean_regions = None  # made when first needed
     sampler = setup.batches.sampler
     self._sampler = sampler if isinstance(sampler, NeighbourSampler) else None
 
@@ -43,31 +41,28 @@ class Neighbours:
     if self._sampler is not None:
       self._sampler.close()  # threads that read ahead into the next phase would wait for ever
 
-  def before_step(self, step: int, state: TrainState) -> None:
+  def before_step(self, step: int, state: TrainState, encoder: DataEncoder) -> None:
     """To be called before the batch of `step`, counted from 0, is taken; `state` is the one that it will change."""
     if self._sampler is None or self._sampler.phase(step) == self._phase:
       return
     self._phase = self._sampler.phase(step)
     with self._progress.pause():
-      self._sampler.publish(self._phase, self._labels(self._phase, state))
+      self._sampler.publish(self._phase, self._labels(self._phase, state, encoder))
 
-  def _labels(self, phase: int, state: TrainState) -> Int[np.ndarray, ' i']:
+  def _labels(self, phase: int, state: TrainState, encoder: DataEncoder) -> Int[np.ndarray, ' i']:
     """Process 0 finds them in the workdir or makes them; all processes get its."""
     path, started = self._folder / f'{phase}.npy', time.perf_counter()
     is_stored = bool(multihost_utils.broadcast_one_to_all(np.asarray(path.is_file())))
     kind = 'stored' if is_stored else 'regions' if phase == 0 else self._config.data.neighbours.features
-    embeddings = self._embeddings(state) if kind == 'embeddings' else None  # by all processes together
+    embeddings = None
+    if kind == 'embeddings':  # by all processes together
+      embeddings = encoder.encode_images(state.variables, self._split.features)
     labels = np.zeros(self._split.num_images, np.int32)
     if jax.process_index() == 0:
       labels = read_labels(path, len(labels)) if is_stored else self._make(phase, embeddings, path)
     seconds, num_clusters = time.perf_counter() - started, len(np.unique(labels))
     self._progress.say(f'neighbours of phase {phase}: {num_clusters} clusters ({kind}) in {seconds:.1f} s')
     return multihost_utils.broadcast_one_to_all(labels)
-
-  def _embeddings(self, state: TrainState) -> Float[np.ndarray, 'i d']:
-    if self._encoder is None:
-      self._encoder = DataEncoder(self._model, self._mesh, chunk_size=self._config.evaluation.batch_size)
-    return self._encoder.encode_images(state.variables, self._split.features)
 
   def _make(self, phase: int, embeddings: Float[np.ndarray, 'i d'] | None, path: pathlib.Path) -> Int[np.ndarray, ' i']:
     """Clusters of embeddings or, where there are none, of regions: an encoder without training tells nothing."""

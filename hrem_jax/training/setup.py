@@ -53,11 +53,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
   train = load_split(folder, 'train')
   selection = load_split(folder, config.evaluation.select_on)
   for split in (train, selection, load_split(folder, config.evaluation.test_split)):
-    if split.features.region_size != config.model.region_size:
-      raise UserError(
-        f'{split.features.path}: features of size {split.features.region_size}, expected '
-        f'config.model.region_size={config.model.region_size}'
-      )
+    split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
   run = _open_or_create(config, workdir, train)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))
   batches = TrainingBatches(

@@ -8,9 +8,6 @@ from hypothesis import strategies
 
 from hrem_jax.configuration import default_config, validate
 from hrem_jax.data.packing import lay_out, pack_rows, round_up, usual_rows
-from hrem_jax.data.pipeline import TrainingBatches
-from hrem_jax.data.precomputed import data_folder, load_split
-from hrem_jax.data.tokenizer import build_vocabulary, tokenize
 from hrem_jax.errors import UserError
 
 PAD = 101  # no caption has it
@@ -81,19 +78,7 @@ def test_rows_are_mostly_full():
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('tiny')
-  synthetic.write_data_set(directory)
-  config = synthetic.tiny_config(directory)
-  split = load_split(data_folder(config.data), 'train')
-  tokenizer = build_vocabulary(split.captions)
-  return config, split, tokenize(split.captions, tokenizer), tokenizer
-
-
-def make_batches(tiny, *, process=(0, 1), num_devices=1, **changes) -> TrainingBatches:
-  config, split, tokenized, tokenizer = tiny
-  config = config.copy_and_resolve_references()
-  config.data.update(changes)
-  return TrainingBatches(split, tokenized, tokenizer, config, process=process, num_devices=num_devices)
+  return synthetic.load_training_split(tmp_path_factory.mktemp('tiny'))
 
 
 def unpacked(batch) -> list[list[int]]:
@@ -110,8 +95,8 @@ def unpacked(batch) -> list[list[int]]:
 def test_packed_batches_hold_the_captions_of_padded_ones(tiny, row_width, expected):
   """Width 9 is below the longest caption's: there the rows are as wide as the batch's bucket."""
   for step in range(5):
-    packed = make_batches(tiny, row_width=row_width, num_devices=4).batch(step)
-    padded = make_batches(tiny, pack=False).batch(step)
+    packed = synthetic.make_batches(tiny, num_devices=4, **{'data.row_width': row_width}).batch(step)
+    padded = synthetic.make_batches(tiny, **{'data.pack': False}).batch(step)
     assert padded.packing is None
     assert packed.packing.mask.shape == (4, 4, padded.tokens.shape[1])
     assert packed.tokens.shape[1] == expected or (expected is None and packed.tokens.shape[1] in (9, 12))
@@ -123,14 +108,17 @@ def test_packed_batches_hold_the_captions_of_padded_ones(tiny, row_width, expect
 
 
 def test_groups_do_not_depend_on_the_devices(tiny):
-  one, eight = (make_batches(tiny, packing_groups=8, num_devices=devices).batch(3) for devices in (1, 8))
+  one, eight = (
+    synthetic.make_batches(tiny, num_devices=devices, **{'data.packing_groups': 8}).batch(3) for devices in (1, 8)
+  )
   np.testing.assert_array_equal(one.tokens, eight.tokens)
   np.testing.assert_array_equal(one.packing.index, eight.packing.index)
   assert one.packing.index.shape[0] == 8
 
 
 def test_captions_beyond_the_widest_bucket_are_cut(tiny):
-  batch = make_batches(tiny, length_buckets=(5, 6), row_width=13, drop_words=0.0, num_devices=2).batch(1)
+  changes = {'data.length_buckets': (5, 6), 'data.row_width': 13, 'data.drop_words': 0.0}
+  batch = synthetic.make_batches(tiny, num_devices=2, **changes).batch(1)
   end = tiny[3].end
   captions = unpacked(batch)
   assert {len(caption) for caption in captions} == {6}
@@ -140,9 +128,10 @@ def test_captions_beyond_the_widest_bucket_are_cut(tiny):
 
 def test_augmentation_that_deletes_every_word(tiny, monkeypatch):
   monkeypatch.setattr('hrem_jax.data.pipeline.change_words', lambda tokens, *_, **__: tokens[:0])
-  batch = make_batches(tiny, num_devices=2).batch(1)
+  batch = synthetic.make_batches(tiny, num_devices=2).batch(1)
   assert unpacked(batch) == [[tiny[3].start, tiny[3].end]] * 16
-  assert batch.tokens.shape == make_batches(tiny, num_devices=2, drop_words=0.0).batch(1).tokens.shape
+  whole = synthetic.make_batches(tiny, num_devices=2, **{'data.drop_words': 0.0}).batch(1)
+  assert batch.tokens.shape == whole.tokens.shape
 
 
 @pytest.mark.parametrize(

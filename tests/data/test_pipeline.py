@@ -6,27 +6,13 @@ import pytest
 import synthetic
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
-from hrem_jax.data.pipeline import TrainingBatches, bucket_for, image_chunks, pad_tokens, read_ahead, text_chunks
-from hrem_jax.data.precomputed import data_folder, load_split
-from hrem_jax.data.tokenizer import build_vocabulary, tokenize
+from hrem_jax.data.pipeline import bucket_for, image_chunks, pad_tokens, read_ahead, text_chunks
 from hrem_jax.errors import UserError
 
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('tiny')
-  synthetic.write_data_set(directory)
-  config = synthetic.tiny_config(directory)
-  split = load_split(data_folder(config.data), 'train')
-  tokenizer = build_vocabulary(split.captions)
-  return config, split, tokenize(split.captions, tokenizer), tokenizer
-
-
-def make_batches(tiny, *, process=(0, 1), num_devices=1, **changes) -> TrainingBatches:
-  config, split, tokenized, tokenizer = tiny
-  config = config.copy_and_resolve_references()
-  config.update_from_flattened_dict(changes)
-  return TrainingBatches(split, tokenized, tokenizer, config, process=process, num_devices=num_devices)
+  return synthetic.load_training_split(tmp_path_factory.mktemp('tiny'))
 
 
 def assert_batches_equal(first, second):
@@ -36,7 +22,7 @@ def assert_batches_equal(first, second):
 
 
 def test_an_epoch_holds_every_caption_once_and_epochs_differ(tiny):
-  sampler = make_batches(tiny).sampler
+  sampler = synthetic.make_batches(tiny).sampler
   assert sampler.steps_per_epoch == 200 // 16
   epochs = [np.concatenate([sampler.batch(epoch * 12 + position)[1] for position in range(12)]) for epoch in range(3)]
   for order in epochs:
@@ -48,7 +34,7 @@ def test_an_epoch_holds_every_caption_once_and_epochs_differ(tiny):
 
 def test_without_augmentation_a_batch_is_what_the_files_say(tiny):
   _, split, tokenized, tokenizer = tiny
-  batches = make_batches(tiny, **{'data.pack': False, 'data.drop_words': 0.0, 'data.drop_regions': 0.0})
+  batches = synthetic.make_batches(tiny, **{'data.pack': False, 'data.drop_words': 0.0, 'data.drop_regions': 0.0})
   batch = batches.batch(3)
   _, captions = batches.sampler.batch(3)
   assert batch.tokens.shape[1] in (8, 12)
@@ -60,10 +46,10 @@ def test_without_augmentation_a_batch_is_what_the_files_say(tiny):
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tiny):
-  first = make_batches(tiny)
+  first = synthetic.make_batches(tiny)
   for step in (0, 5, 12):
-    assert_batches_equal(first.batch(step), make_batches(tiny).batch(step))
-  other_seed = make_batches(tiny, **{'training.seed': 1}).batch(5)
+    assert_batches_equal(first.batch(step), synthetic.make_batches(tiny).batch(step))
+  other_seed = synthetic.make_batches(tiny, **{'training.seed': 1}).batch(5)
   assert (other_seed.image_ids != first.batch(5).image_ids).any()
   # The same captions in another epoch are augmented anew.
   assert (first.batch(0).region_mask != first.batch(12).region_mask).any()
@@ -72,15 +58,15 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny):
 @pytest.mark.parametrize('pack', [False, True])
 def test_processes_share_a_batch(tiny, pack):
   options = {'num_devices': 8, 'data.pack': pack}
-  whole = make_batches(tiny, **options).batch(7)
-  parts = [make_batches(tiny, process=(index, 4), **options).batch(7) for index in range(4)]
+  whole = synthetic.make_batches(tiny, **options).batch(7)
+  parts = [synthetic.make_batches(tiny, process=(index, 4), **options).batch(7) for index in range(4)]
   assert parts[0].image_ids.shape == (4,)
   assert 4 * parts[0].tokens.shape[0] == whole.tokens.shape[0]
   assert_batches_equal(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), whole)
 
 
 def test_reading_ahead_restores_its_position(tiny):
-  batches = make_batches(tiny)
+  batches = synthetic.make_batches(tiny)
   iterator = read_ahead(batches, 30)
   for _ in range(13):
     next(iterator)
@@ -114,7 +100,7 @@ def test_chunks_hold_everything_once(tiny):
 
 def test_too_few_captions_for_a_batch(tiny):
   with pytest.raises(UserError, match='batch_size is 300, but there are only 200 captions'):
-    make_batches(tiny, **{'training.batch_size': 300})
+    synthetic.make_batches(tiny, **{'training.batch_size': 300})
 
 
 def test_dropped_regions_have_the_right_share_and_one_stays():

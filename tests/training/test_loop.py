@@ -5,7 +5,6 @@ import pathlib
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import synthetic
 
@@ -36,15 +35,6 @@ def whole_run(directory, config) -> tuple[pathlib.Path, dict]:
   """An undisturbed run, and the test metrics that it returned."""
   workdir = directory / 'whole'
   return workdir, loop.train(config, workdir)
-
-
-def state_on_disk(workdir: pathlib.Path, step: int) -> dict:
-  """With plain Orbax, as docs/checkpoints.md says."""
-  folder = (workdir / 'checkpoints' / str(step) / 'state').absolute()
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    names = checkpointer.metadata(folder).item_metadata.tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), names)
-    return checkpointer.restore(folder, restore_args=as_numpy)
 
 
 def assert_trees_equal(first, second):
@@ -120,7 +110,7 @@ def test_a_run_cut_in_two_ends_bitwise_the_same(directory, config, whole_run):
   assert {int(path.name) for path in (workdir / 'checkpoints').iterdir() if path.is_dir()} >= {24}
   metrics = loop.train(config, workdir)
   assert metrics == whole_run[1]
-  assert_trees_equal(state_on_disk(workdir, NUM_STEPS), state_on_disk(whole_run[0], NUM_STEPS))
+  assert_trees_equal(synthetic.state_on_disk(workdir, NUM_STEPS), synthetic.state_on_disk(whole_run[0], NUM_STEPS))
   ours, theirs = (
     [{k: v for k, v in report.items() if k != 'examples_per_second'} for report in read_metrics(folder)]
     for folder in (workdir, whole_run[0])
@@ -130,9 +120,9 @@ def test_a_run_cut_in_two_ends_bitwise_the_same(directory, config, whole_run):
 
 def test_a_finished_run_only_evaluates(whole_run, config, monkeypatch):
   monkeypatch.setattr(loop.CompiledSteps, '__call__', lambda *_: pytest.fail('no step is left'))
-  before = state_on_disk(whole_run[0], NUM_STEPS)
+  before = synthetic.state_on_disk(whole_run[0], NUM_STEPS)
   assert loop.train(config, whole_run[0]) == whole_run[1]
-  assert_trees_equal(before, state_on_disk(whole_run[0], NUM_STEPS))
+  assert_trees_equal(before, synthetic.state_on_disk(whole_run[0], NUM_STEPS))
 
 
 def test_another_configuration_is_refused(whole_run, config):

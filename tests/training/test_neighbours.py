@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import synthetic
 
@@ -68,14 +67,6 @@ def labels_of(workdir: pathlib.Path) -> list[np.ndarray]:
   return [np.load(file, allow_pickle=False) for file in files]
 
 
-def state_on_disk(workdir: pathlib.Path, step: int) -> dict:
-  folder = (workdir / 'checkpoints' / str(step) / 'state').absolute()
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    names = checkpointer.metadata(folder).item_metadata.tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), names)
-    return checkpointer.restore(folder, restore_args=as_numpy)
-
-
 def test_every_epoch_is_trained_on_groups_of_its_clusters(whole_run):
   workdir, batches = whole_run
   labels = labels_of(workdir)
@@ -116,7 +107,11 @@ def test_a_run_cut_in_a_phase_ends_bitwise_the_same(directory, config, whole_run
     np.testing.assert_array_equal(images, whole_run[1][step])
   for ours, theirs in zip(labels_of(workdir), labels_of(whole_run[0]), strict=True):
     np.testing.assert_array_equal(ours, theirs)
-  jax.tree.map(np.testing.assert_array_equal, state_on_disk(workdir, NUM_STEPS), state_on_disk(whole_run[0], NUM_STEPS))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    synthetic.state_on_disk(workdir, NUM_STEPS),
+    synthetic.state_on_disk(whole_run[0], NUM_STEPS),
+  )
 
 
 def test_labels_of_the_workdir_are_those_that_are_used(directory, config, monkeypatch):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.batch import Batch
-from hrem_jax.data.packing import Layout, lay_out, pack_rows, usual_rows
+from hrem_jax.data.packing import Layout, lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.samplers import make_sampler
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
@@ -142,13 +142,17 @@ def image_chunks(images: Images, size: int) -> Iterator[tuple[Int[np.ndarray, ' 
 
 
 def text_chunks(
-  tokenized: TokenizedCaptions, tokenizer: TextTokenizer, size: int, buckets: tuple[int, ...]
+  tokenized: TokenizedCaptions, tokenizer: TextTokenizer, size: int, max_width: int
 ) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
-  """All captions, shortest first, so that chunks are narrow: their numbers, tokens and masks, `size` at a time."""
+  """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
+
+  A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths.
+  """
   order = np.argsort(tokenized.lengths, kind='stable')
   for start in range(0, len(order), size):
     index = order[start : start + size]
-    width = bucket_for(int(tokenized.lengths[index].max()), buckets)
+    longest = int(tokenized.lengths[index].max())
+    width = min(round_up(-(-longest // 4)) * 4, max_width)
     tokens, mask = pad_tokens([tokenized.caption(int(caption))[0] for caption in index], width, tokenizer)
     padding = size - len(index)
     yield (

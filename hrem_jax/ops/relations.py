@@ -3,6 +3,7 @@
 Everything here sees the whole global batch. `n = i + t` instances, images first; row = who asks.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax
@@ -44,33 +45,61 @@ def intra_blocks(relations: Relations, num_images: int) -> tuple[Relations, Rela
 
 
 def best_matches(
-  similarity: Float[Array, '... a k'], asker_mask: Bool[Array, '... a'], mask: Bool[Array, '... k']
-) -> Float[Array, '... k']:
-  """For each fragment `k`, its best match among the fragments `a`, each `a` normalised over `k`.
+  cosine: Float[Array, '...'], mask: Bool[Array, '...'], asker_mask: Bool[Array, '...'], *, axis: int, asker_axis: int
+) -> Float[Array, '...']:
+  """For each fragment along `axis`, its best match among those along `asker_axis`.
 
   Args:
-    similarity: Cosines; the last axis is the one that is normalised over and kept.
-    asker_mask: Which `a` are real.
-    mask: Which `k` are real.
+    cosine: Cosines of fragments.
+    mask, asker_mask: Which fragments along either axis are real; of the rank of `cosine`, size 1 elsewhere.
+    axis: This is normalised over (for each asker) and kept.
+    asker_axis: This is maximised over and stays with size 1.
 
   Returns:
-    The maximum over the real `a` of `leaky_relu(similarity, 0.1)` L2-normalised over the real `k`; 0 at padding.
+    The maximum over the real askers of `leaky_relu(cosine, 0.1)` L2-normalised over the real fragments; 0 at padding.
   """
-  activated = jnp.where(mask[..., None, :], jax.nn.leaky_relu(similarity, 0.1), 0.0)
-  normalised = l2_normalize(activated)
-  best = jnp.max(normalised, axis=-2, where=asker_mask[..., :, None], initial=-jnp.inf)
+  activated = jnp.where(mask, jax.nn.leaky_relu(cosine, 0.1), 0.0)
+  normalised = l2_normalize(activated, axis=axis)
+  best = jnp.max(normalised, axis=asker_axis, keepdims=True, where=asker_mask, initial=-jnp.inf)
   return jnp.where(mask & jnp.isfinite(best), best, 0.0)
 
 
-def summarise_matches(
-  matches: Float[Array, '... k'], mask: Bool[Array, '... k'], top_k: int
-) -> tuple[Float[Array, '...'], Float[Array, '... q']]:
-  """Mean and `top_k` largest values of the real entries; missing ones of the latter are 0 (METHOD section 2, D)."""
-  mean = jnp.sum(matches, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
-  kept = min(top_k, matches.shape[-1])
-  largest, _ = jax.lax.top_k(jnp.where(mask, matches, -jnp.inf), kept)
-  largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-  return mean, jnp.pad(largest, [(0, 0)] * (largest.ndim - 1) + [(0, top_k - kept)])
+def largest(x: Float[Array, '...'], mask: Bool[Array, '...'], count: int, *, axis: int) -> Float[Array, '...']:
+  """The `count` largest of the real values along `axis`, descending; 0 where there are fewer."""
+  # `lax.top_k` would gather the whole batch on every device; for so few values passes of a maximum are as fast.
+  position = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
+  left, found = jnp.where(mask, x, -jnp.inf), []
+  for _ in range(min(count, x.shape[axis])):
+    found.append(jnp.max(left, axis=axis, keepdims=True))
+    first = jnp.argmax(left, axis=axis, keepdims=True)  # of equals one is taken
+    left = jnp.where(position == first, -jnp.inf, left)
+  found = jnp.concatenate(found, axis)
+  padding = [(0, count - found.shape[axis] if a == axis else 0) for a in range(x.ndim)]
+  return jnp.pad(jnp.where(jnp.isfinite(found), found, 0.0), padding)
+
+
+def relate_block(
+  words: Float[Array, 'b w d'],
+  word_mask: Bool[Array, 'b w'],
+  regions: Float[Array, 'd r i'],
+  region_mask: Bool[Array, 'r i'],
+  *,
+  top_k: int,
+) -> tuple[InterRelations, InterRelations]:
+  """Some texts with all images, axes swapped: `(i2t, t2i)` with `mean` `[b, i]` and `strongest` `[b, k, i]`.
+
+  Images come last: all work but the product is the same for each of them and runs along them.
+  """
+  cosine = jnp.einsum('bwd,dri->bwri', words, regions, precision=PRECISION)
+  word_mask, region_mask = word_mask[:, :, None, None], region_mask[None, None]
+
+  def summary(axis: int, asker_axis: int, mask, asker_mask) -> InterRelations:
+    matches = best_matches(cosine, mask, asker_mask, axis=axis, asker_axis=asker_axis).squeeze(asker_axis)
+    mask = mask.squeeze(asker_axis)
+    mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
+    return InterRelations(mean, largest(matches, mask, top_k, axis=1))
+
+  return summary(2, 1, region_mask, word_mask), summary(1, 2, word_mask, region_mask)
 
 
 def fragment_relations(
@@ -80,37 +109,48 @@ def fragment_relations(
   word_mask: Bool[Array, 't w'],
   *,
   top_k: int = 10,
-  block_size: int = 16,
+  block_size: int = 8,
+  num_widths: int = 8,
 ) -> tuple[InterRelations, InterRelations]:
   """Instance relations from fragment relations: every region of the batch with every word of the batch.
 
-  Texts are taken `block_size` at a time, so that no `[i, t, r, w]` tensor exists. No gradient flows to the fragments.
+  Texts are taken in blocks of nearly equal length, each cut to its longest text: no `[i, t, r, w]` tensor exists, and
+  padding costs next to nothing. No gradient flows to the fragments.
 
   Args:
     regions, words: Fragments, normalised here.
     region_mask, word_mask: True for real fragments; padding takes part in nothing.
     top_k: K, the number of strongest matches kept per pair.
     block_size: Texts per block: time does not depend on it much, memory does.
+    num_widths: Blocks are cut to the nearest of so many widths; each is a program of its own, chosen as it runs.
 
   Returns:
     `(i2t, t2i)`: images asking texts `[i, t]` and texts asking images `[t, i]`.
   """
-  regions = l2_normalize(jax.lax.stop_gradient(regions))
-  words = l2_normalize(jax.lax.stop_gradient(words))
+  regions = jnp.transpose(l2_normalize(jax.lax.stop_gradient(regions)), (2, 1, 0))  # [d, r, i]
+  words, region_mask = jax.lax.stop_gradient(words), region_mask.T
+  num_texts, max_width = word_mask.shape
+  used = jnp.max(jnp.where(word_mask, jnp.arange(1, max_width + 1), 0), axis=1)  # width that a text needs
+  num_blocks = -(-num_texts // block_size)
+  order = jnp.argsort(used)
+  # The last block is filled up with texts that it, or another one, has already.
+  blocks = jnp.resize(order, (num_blocks, block_size))
 
-  def relate_text(text: tuple[Float[Array, 'w d'], Bool[Array, ' w']]):
-    words, word_mask = text
-    cosine = jnp.einsum('ird,wd->irw', regions, words, precision=PRECISION)
-    each_word_mask = jnp.broadcast_to(word_mask, (*cosine.shape[:1], *word_mask.shape))  # [i, w]
-    to_words = best_matches(cosine, region_mask, each_word_mask)  # [i, w]
-    to_regions = best_matches(jnp.swapaxes(cosine, 1, 2), each_word_mask, region_mask)  # [i, r]
-    return (
-      InterRelations(*summarise_matches(to_regions, region_mask, top_k)),
-      InterRelations(*summarise_matches(to_words, each_word_mask, top_k)),
-    )
+  def relate(width: int, block):
+    block_words = l2_normalize(words[block, :width])
+    return relate_block(block_words, word_mask[block, :width], regions, region_mask, top_k=top_k)
 
-  i2t, t2i = jax.lax.map(relate_text, (words, word_mask), batch_size=block_size)  # mean [t, i], strongest [t, i, k]
-  i2t = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), i2t)
+  step = -(-max_width // num_widths)
+  programs = [functools.partial(relate, min(width, max_width)) for width in range(step, max_width + step, step)]
+
+  def relate_narrow(block):
+    return jax.lax.switch((jnp.max(used[block]) - 1) // step, programs, block)
+
+  by_length = jax.lax.map(relate_narrow, blocks)  # mean [blocks, b, i], strongest [blocks, b, k, i]
+  place = jnp.argsort(order)
+  i2t, t2i = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[place], by_length)
+  i2t = InterRelations(i2t.mean.T, jnp.transpose(i2t.strongest, (2, 0, 1)))
+  t2i = InterRelations(t2i.mean, jnp.swapaxes(t2i.strongest, 1, 2))
   return jax.lax.stop_gradient((i2t, t2i))
 
 

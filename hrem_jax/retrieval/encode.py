@@ -40,10 +40,10 @@ class DataEncoder:
     return self._gather(self._images, variables, chunks, len(images))
 
   def encode_texts(
-    self, variables: dict, tokenized: TokenizedCaptions, tokenizer: TextTokenizer, buckets: tuple[int, ...]
+    self, variables: dict, tokenized: TokenizedCaptions, tokenizer: TextTokenizer, max_width: int
   ) -> Float[np.ndarray, 't d']:
-    """Unit-norm float32 embeddings in the order of the captions."""
-    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), buckets)
+    """Unit-norm float32 embeddings in the order of the captions; what is longer than `max_width` tokens is cut."""
+    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), max_width)
     return self._gather(self._texts, variables, chunks, len(tokenized))
 
   def _chunk(self, count: int) -> int:

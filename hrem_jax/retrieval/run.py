@@ -56,7 +56,8 @@ def score_of(metrics: dict) -> float:
 
 def best_step(workdir: pathlib.Path) -> int:
   """The step of the checkpoint with the highest rSum on the selection split; the newest if none was evaluated."""
-  options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', read_only=True)
+  # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
+  options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
   folder = (workdir / CHECKPOINTS).absolute()
   step = None
   if folder.is_dir():
@@ -73,7 +74,8 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
-      tree = checkpointer.metadata(folder).item_metadata.tree
+      # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
+      tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
       wanted = {name: tree[name] for name in ('params', 'batch_stats')}
       # As NumPy arrays: whatever devices wrote them.
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -104,8 +106,8 @@ class Evaluator:
     Equal ones are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
     """
     unique, where = np.unique(np.asarray(texts, object), return_inverse=True)
-    buckets, tokenizer = tuple(self._run.config.data.length_buckets), self._run.tokenizer
-    return self.encoder.encode_texts(variables, tokenize(unique.tolist(), tokenizer), tokenizer, buckets)[where]
+    max_width, tokenizer = self._run.config.data.length_buckets[-1], self._run.tokenizer
+    return self.encoder.encode_texts(variables, tokenize(unique.tolist(), tokenizer), tokenizer, max_width)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
     """Raises FloatingPointError where an embedding is not finite: a model that broke must not get a recall."""

@@ -7,6 +7,7 @@ import synthetic
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.pipeline import bucket_for, image_chunks, pad_tokens, read_ahead, text_chunks
+from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
 from hrem_jax.errors import UserError
 
 
@@ -87,15 +88,28 @@ def test_buckets_and_cutting(tiny):
 
 
 def test_chunks_hold_everything_once(tiny):
-  config, split, tokenized, tokenizer = tiny
+  _, split, tokenized, tokenizer = tiny
   seen = [index for index, regions, mask in image_chunks(split.features, 16) if regions.shape[0] == mask.shape[0] == 16]
   np.testing.assert_array_equal(np.concatenate(seen), np.arange(40))
   seen = []
-  for index, tokens, mask in text_chunks(tokenized, tokenizer, 32, config.data.length_buckets):
+  for index, tokens, mask in text_chunks(tokenized, tokenizer, 32, max_width=12):
     assert tokens.shape == mask.shape == (32, tokens.shape[1])
     np.testing.assert_array_equal(mask.sum(1)[: len(index)], tokenized.lengths[index])
     seen.append(index)
   assert sorted(np.concatenate(seen).tolist()) == list(range(200))
+
+
+def test_chunks_of_texts_have_few_widths_and_next_to_no_padding():
+  lengths = np.clip(np.random.default_rng(0).gamma(11.0, 1.3, 5000).round(), 3, 70).astype(int)
+  offsets = np.concatenate([[0], np.cumsum(lengths - 2)])
+  tokenized = TokenizedCaptions(np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], np.int32), offsets)
+  tokenizer = build_vocabulary(['a dog'])
+  chunks = list(text_chunks(tokenized, tokenizer, 128, max_width=24))
+  masks = [mask for _, _, mask in chunks]
+  assert {mask.shape[1] for mask in masks} == {8, 12, 16, 20, 24}  # what is longer is cut
+  places, words = sum(mask.size for mask in masks), sum(mask.sum() for mask in masks)
+  assert words == np.minimum(lengths, 24).sum()
+  assert words / places > 0.85
 
 
 def test_too_few_captions_for_a_batch(tiny):

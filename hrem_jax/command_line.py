@@ -9,6 +9,7 @@ from ml_collections import config_flags
 from hrem_jax.errors import UserError
 
 CONFIG_HELP = 'Configuration file, FILE.py:VARIANT; --config.section.key=value changes it.'
+DATA_HELP = 'Directory of the data, with NAME_precomp in it; takes the place of config.data.directory.'
 
 
 def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -24,6 +25,9 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     raise UserError(f'the configuration has no key {" ".join(str(error.args[0]).split())}') from error
   except (flags.Error, OSError, TypeError, ValueError) as error:
+    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
+      hint = 'where the data is can be said alone, with --data=DIRECTORY'
+      raise UserError(f'--{error.flagname} needs --config=configs/NAME.py; {hint}') from error
     raise UserError(' '.join(str(error).split())) from error
 
 

@@ -12,14 +12,17 @@ import ml_collections
 from hrem_jax.errors import UserError
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
-MAY_CHANGE = ('evaluation', 'training.num_epochs', 'training.log_every_steps', 'data.directory', 'data.cache')
+MAY_CHANGE = (
+  'evaluation', 'training.num_epochs', 'training.log_every_steps', 'data.source', 'data.directory', 'data.cache',
+)  # fmt: skip
 
 
 def default_config() -> ml_collections.ConfigDict:
   """Everything there is to set. Durations in steps or epochs, sizes global (over all devices and processes)."""
   config = ml_collections.ConfigDict()
   config.data = dict(
-    directory='data',  # DIRECTORY/NAME_precomp/{train,dev,test}_{ims.npy,caps.txt,ids.txt}
+    source='precomputed',  # or 'tfds': what `python -m hrem_jax convert-data` makes of it
+    directory='data',  # DIRECTORY/NAME_precomp/{train,dev,test}_{ims.npy,caps.txt,ids.txt}; tfds: also gs://...
     name='f30k',
     cache='',  # tokenised captions; empty: the user's cache folder
     length_buckets=(16, 24, 32, 48, 64, 96, 128),  # widths of a batch of captions, [CLS] and [SEP] included
@@ -120,6 +123,7 @@ def _one_of(*values: str) -> Callable[[str], bool]:
 
 
 CHECKS: dict[str, tuple[Callable, str]] = {
+  'data.source': (_one_of('precomputed', 'tfds'), "'precomputed' or 'tfds'"),
   'data.length_buckets': (
     lambda b: len(b) > 0 and b[0] >= 3 and all(x < y for x, y in itertools.pairwise(b)),
     'increasing widths, the first at least 3',

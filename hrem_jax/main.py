@@ -1,11 +1,12 @@
-"""`python -m hrem_jax.main --config=configs/NAME.py --workdir=DIR`: flags, then one call."""
+"""Trains (`--config=configs/NAME.py --workdir=DIR`) or evaluates (`--mode=evaluate --workdir=DIR`)."""
 
 import pathlib
+import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from hrem_jax.command_line import CONFIG_HELP, parse
+from hrem_jax.command_line import CONFIG_HELP, DATA_HELP, parse
 from hrem_jax.errors import UserError, fail
 
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
@@ -13,6 +14,7 @@ WORKDIR = flags.DEFINE_multi_string(
   'workdir', None, 'Folder of the run: checkpoints, metrics, results; several to evaluate the mean of their scores.'
 )
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'What to do.')
+DATA = flags.DEFINE_string('data', None, DATA_HELP)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the results of several workdirs.')
 flags.mark_flag_as_required('workdir')
 
@@ -29,14 +31,16 @@ def main(argv: list[str]) -> None:
   if output and not others:
     raise UserError('--output is for several workdirs; one has its results in WORKDIR/results.json')
   if MODE.value == 'evaluate' and others:
-    evaluate_ensemble([workdir, *others], CONFIG.value, output=output)
+    evaluate_ensemble([workdir, *others], CONFIG.value, data=DATA.value, output=output)
   elif MODE.value == 'evaluate':
-    evaluate_best(workdir, CONFIG.value)
+    evaluate_best(workdir, CONFIG.value, data=DATA.value)
   elif others:
     raise UserError(f'--mode=train takes one --workdir, found {1 + len(others)}')
   elif CONFIG.value is None:
     raise UserError('--config is missing: --config=configs/NAME.py')
   else:
+    if DATA.value is not None:
+      CONFIG.value.data.directory = DATA.value
     loop.train(CONFIG.value, workdir)
 
 
@@ -52,6 +56,8 @@ def run() -> None:
       return parse(flags.FLAGS, argv)
     except UserError as error:
       fail(error)
+    except SystemExit as end:
+      sys.exit(0 if end.code == 1 else end.code)  # absl ends --help with status 1, as if it were a mistake
 
   logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
   app.run(guarded_main, flags_parser=guarded_flags)

@@ -1,7 +1,7 @@
 """Named departures from a configuration: the paper's ablations and more (METHOD section 7).
 
 `--config=configs/f30k_bert.py:without_relevance`; several are joined by `+`, and any setting is a variant too:
-`standalone+model.association.top_k=5`.
+`standalone+model.association.top_k=5`. `python -m hrem_jax ablate --list` prints them all.
 """
 
 import ast
@@ -20,6 +20,9 @@ class Variant:
   settings: dict
   paper: tuple[float, ...] = ()  # Flickr30K, BERT, Fusion: R@1 R@5 image to text, R@1 R@5 text to image
 
+
+FULL, FULL_MEMBERS = 'full', ('fusion', 'standalone')  # Full* is not trained: it averages the scores of two runs
+FULL_ABOUT = 'Full*: mean of both'
 
 VARIANTS = {
   'fusion': Variant('Fusion, everything on', {'model.interaction': 'fusion'}, (83.3, 96.0, 63.5, 87.1)),
@@ -70,11 +73,14 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
   """`config` with the settings of `variant`; an empty one changes nothing.
 
   Raises:
-    UserError: A name is unknown, or a setting has no such key or another type.
+    UserError: A name is unknown or missing, a setting has no such key or another type, or two of them contradict.
   """
-  config = config.copy_and_resolve_references()
-  for part in filter(None, (variant or '').split('+')):
+  config, said = config.copy_and_resolve_references(), {}
+  for part in _parts(variant or ''):
     for key, value in settings_of(part).items():
+      other, before = said.setdefault(key, (part, value))
+      if value != before:
+        raise UserError(f'variant {variant!r} contradicts itself: {key} is {before!r} by {other}, {value!r} by {part}')
       try:
         config.update_from_flattened_dict({key: value})
       except (KeyError, AttributeError) as error:
@@ -84,10 +90,24 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
   return config
 
 
+def _parts(variant: str) -> list[str]:
+  parts = variant.split('+') if variant else []
+  if '' in parts:
+    where = f'part {parts.index("") + 1} of {len(parts)} is empty'
+    raise UserError(f'variant {variant!r}: {where}, expected names or settings with one + between them')
+  return parts
+
+
 def settings_of(part: str) -> dict:
   """The settings of one name or one `key=value`."""
   if part in VARIANTS:
     return VARIANTS[part].settings
+  if part == FULL:
+    raise UserError(
+      f'variant {FULL!r} is no setting: it is the mean of the scores of {" and ".join(FULL_MEMBERS)}, trained '
+      f'separately; `python -m hrem_jax ablate --variants={",".join((*FULL_MEMBERS, FULL))}` trains and averages them, '
+      '`python -m hrem_jax.main --mode=evaluate --workdir=ONE --workdir=OTHER` averages what is trained'
+    )
   key, is_setting, value = part.partition('=')
   if not is_setting:
     raise UserError(f'variant {part!r} is unknown; there are {", ".join(VARIANTS)}, and any section.key=value')
@@ -99,5 +119,16 @@ def settings_of(part: str) -> dict:
 
 def describe(variant: str) -> str:
   """For a table: what the names stand for, settings as they are."""
-  parts = variant.split('+')
-  return ', '.join(VARIANTS[part].about if part in VARIANTS else part for part in parts)
+  if variant == FULL:
+    return FULL_ABOUT
+  return ', '.join(VARIANTS[part].about if part in VARIANTS else part for part in _parts(variant))
+
+
+def listing() -> str:
+  """A line per name: what it stands for, and what it sets."""
+  width = max(map(len, VARIANTS))
+  lines = [
+    f'{name:{width}}  {variant.about}: {" ".join(f"{key}={value}" for key, value in variant.settings.items())}'
+    for name, variant in VARIANTS.items()
+  ]
+  return '\n'.join([*lines, f'{FULL:{width}}  {FULL_ABOUT} {" and ".join(FULL_MEMBERS)}; for `ablate` only'])

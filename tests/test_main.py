@@ -27,10 +27,17 @@ def run(*arguments: str, module: str = 'hrem_jax.main') -> subprocess.CompletedP
     (['--workdir=W', '--config=configs/demo.py', '--config.loss.margin=wide'], 'wide'),
     (['--workdir=W', '--config=configs/demo.py', '--config.loss.base=contrastive'], "'distance_weighted' or 'hinge'"),
     (['--workdir=W', '--config=configs/demo.py', '--config.data.directory=nowhere'], 'nowhere/demo_precomp: train_ims'),
+    (['--workdir=W', '--config=configs/demo.py', '--data=nowhere'], 'nowhere/demo_precomp: train_ims'),
+    (
+      ['--workdir=W', '--mode=evaluate', '--config.data.directory=D'],
+      '--config.data.directory needs --config=configs/NAME.py; where the data is can be said alone, with --data=',
+    ),
+    (['--workdir=W', '--confi=C'], "Unknown command line flag 'confi'"),
     (['--workdir=W', '--mode=evaluate'], 'W/config.json: no such file'),
     (['--workdir=W', '--mode=test'], 'train|evaluate'),
     (['--workdir=W', 'train'], "unexpected argument 'train'"),
     (['--workdir=W', '--config=configs/demo.py:fussion'], "variant 'fussion' is unknown"),
+    (['--workdir=W', '--config=configs/f30k_bert.py:full'], 'python -m hrem_jax ablate'),
     (['--workdir=W', '--workdir=V', '--config=configs/demo.py'], '--mode=train takes one --workdir, found 2'),
     (['--workdir=W', '--mode=evaluate', '--output=O'], '--output is for several workdirs'),
   ],
@@ -60,23 +67,40 @@ def test_a_whole_run_by_command(tmp_path):
   second = run(*flags, '--config.training.num_epochs=2')
   assert second.returncode == 0, second.stderr
   assert 'steps 12 to 24' in second.stderr
-  evaluated = run(f'--workdir={tmp_path / "run"}', '--mode=evaluate')
+  (tmp_path / 'moved').mkdir()
+  (tmp_path / 'tiny_precomp').rename(tmp_path / 'moved' / 'tiny_precomp')
+  data = f'--data={tmp_path / "moved"}'
+  evaluated = run(f'--workdir={tmp_path / "run"}', '--mode=evaluate', data)
   assert evaluated.returncode == 0, evaluated.stderr
   assert evaluated.stdout == second.stdout
   twice = [f'--workdir={tmp_path / "run"}'] * 2
-  ensemble = run(*twice, '--mode=evaluate', f'--output={tmp_path / "full.json"}')
+  ensemble = run(*twice, '--mode=evaluate', data, f'--output={tmp_path / "full.json"}')
   assert ensemble.returncode == 0, ensemble.stderr
   assert 'the mean of 2 similarity matrices' in ensemble.stdout
   assert (tmp_path / 'full.json').is_file()
-  refused = run(*flags, '--config.loss.margin=0.5')
+  refused = run(*flags, '--config.loss.margin=0.5', data)
   assert refused.returncode == 2
   assert 'loss.margin 0.2 -> 0.5' in refused.stderr
+
+
+def test_help_is_no_mistake():
+  result = run('--help')
+  assert result.returncode == 0, result.stderr
+  for flag in ('--config', '--workdir', '--mode', '--data', '--output'):
+    assert f'  {flag}: ' in result.stdout
+
+
+def test_all_variants_are_listed():
+  result = run('ablate', '--list', module='hrem_jax')
+  assert (result.returncode, result.stderr) == (0, '')
+  assert 'standalone_shared  ' in result.stdout
+  assert result.stdout.splitlines()[-1].startswith('full  ')
 
 
 def test_commands_explain_themselves(tmp_path):
   result = run('--help', module='hrem_jax')
   assert result.returncode == 0
-  for command in ('prepare-demo', 'report', 'convert', 'export', 'ablate'):
+  for command in ('prepare-demo', 'check', 'convert-data', 'report', 'convert', 'export', 'ablate'):
     assert command in result.stdout
   ablate = ['ablate', '--variants=fusion', f'--output={tmp_path / "out"}']
   for flags, message in (
@@ -84,10 +108,12 @@ def test_commands_explain_themselves(tmp_path):
     (['--config=configs/demo.py', '--config.los.margin=1'], 'the configuration has no key'),
     (['--config=configs/demo.py', 'more'], "unexpected argument 'more'"),
     (['--config=configs/demo.py', '--config.data.directory=nowhere'], 'nowhere/demo_precomp: train_ims'),
+    (['--config=configs/demo.py', '--data=nowhere'], 'nowhere/demo_precomp: train_ims'),
   ):
     refused = run(*ablate, *flags, module='hrem_jax')
     assert (refused.returncode, 'Traceback' in refused.stderr) == (2, False), refused.stderr
     assert message in refused.stderr
+  assert not (tmp_path / 'out').exists()
   missing = run('report', 'nowhere', module='hrem_jax')
   assert missing.returncode == 2
   assert 'nowhere/config.json: no such file' in missing.stderr

@@ -5,7 +5,7 @@ import pytest
 from hrem_jax import configuration
 from hrem_jax.configuration import default_config
 from hrem_jax.errors import UserError
-from hrem_jax.variants import VARIANTS, describe, with_variant
+from hrem_jax.variants import FULL, VARIANTS, describe, listing, with_variant
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -34,6 +34,20 @@ def test_variants_combine_and_any_setting_is_one():
   assert describe('standalone+model.association.top_k=3') == 'Standalone, model.association.top_k=3'
 
 
+def test_names_and_settings_that_agree_combine():
+  config = with_variant(default_config(), 'hinge+hinge_sum+loss.margin=0.3+loss.margin=.30')
+  assert (config.loss.base, config.loss.hardest_negative, config.loss.margin) == ('hinge', False, 0.3)
+
+
+def test_what_is_listed_is_what_a_variant_sets():
+  *lines, last = listing().splitlines()
+  assert [line.split()[0] for line in lines] == list(VARIANTS)
+  for line in lines:
+    name, settings = line.split()[0], line.rsplit(': ', 1)[1]
+    assert with_variant(default_config(), settings.replace(' ', '+')) == with_variant(default_config(), name)
+  assert last.split()[0] == FULL
+
+
 def test_the_given_configuration_stays():
   config = default_config()
   with_variant(config, 'standalone')
@@ -47,6 +61,20 @@ def test_the_given_configuration_stays():
     ('fussion', "variant 'fussion' is unknown; there are fusion, standalone"),
     ('model.tokp=5', "variant 'model.tokp=5': the configuration has no key model.tokp"),
     ('modell.top_k=5', 'the configuration has no key modell.top_k'),
+    (
+      'fusion+top_k_5+standalone',
+      "contradicts itself: model.interaction is 'fusion' by fusion, 'standalone' by standalone",
+    ),
+    ('loss.margin=0.3+loss.margin=0.2', 'loss.margin is 0.3 by loss.margin=0.3, 0.2 by loss.margin=0.2'),
+    ('fusion+', r"variant 'fusion\+': part 2 of 2 is empty"),
+    ('+fusion', 'part 1 of 2 is empty'),
+    ('fusion++top_k_5', 'part 2 of 3 is empty'),
+    ('+', 'part 1 of 2 is empty'),
+    (
+      'full',
+      "variant 'full' is no setting: .*ablate --variants=fusion,standalone,full` .*--workdir=ONE --workdir=OTHER",
+    ),
+    ('full+top_k_5', "variant 'full' is no setting"),
     ('training.batch_size=many', "variant 'training.batch_size=many': training.batch_size: .*int"),
   ],
 )

@@ -19,18 +19,26 @@ def read_lines(path: pathlib.Path) -> list[str]:
   Raises:
     UserError: The file is missing, not UTF-8 or has an empty line; the message names the line, counted from 1.
   """
+  lines, problems = examine_lines(path)
+  if problems:
+    raise UserError(problems[0])
+  return lines
+
+
+def examine_lines(path: pathlib.Path) -> tuple[list[str], list[str]]:
+  """The lines of a UTF-8 file, without their ends, and everything that is wrong with them."""
   if not path.is_file():
-    raise UserError(f'{path}: no such file')
-  lines = []
+    return [], [f'{path}: no such file']
+  lines, problems = [], []
   for number, line in enumerate(path.read_bytes().removesuffix(b'\n').split(b'\n'), start=1):
     try:
-      text = line.decode('utf-8').strip()
+      lines.append(line.decode('utf-8').strip())
     except UnicodeDecodeError as error:
-      raise UserError(f'{path}: line {number} is not UTF-8: byte {error.object[error.start]:#04x}') from error
-    if not text:
-      raise UserError(f'{path}: line {number} is empty')
-    lines.append(text)
-  return lines
+      lines.append(line.decode('utf-8', errors='replace').strip())
+      problems.append(f'{path}: line {number} is not UTF-8: byte {error.object[error.start]:#04x}')
+    if not lines[-1]:
+      problems.append(f'{path}: line {number} is empty')
+  return lines, problems
 
 
 def assign_owners(
@@ -86,4 +94,8 @@ def image_ids(
   if len(ids) == len(owner):
     first_caption = np.searchsorted(owner, np.arange(num_images))
     return [ids[caption] for caption in first_caption]
-  raise UserError(f'{path}: {len(ids)} ids, expected one per image ({num_images}) or one per caption ({len(owner)})')
+  raise UserError(id_count_problem(path, len(ids), num_images, len(owner)))
+
+
+def id_count_problem(path: pathlib.Path, num_ids: int, num_images: int, num_captions: int) -> str:
+  return f'{path}: {num_ids} ids, expected one per image ({num_images}) or one per caption ({num_captions})'

@@ -1,4 +1,4 @@
-"""Precomputed region features: a memory-mapped `SPLIT_ims.npy`, read a few rows at a time."""
+"""Precomputed region features: `SPLIT_ims.npy`, read a few rows at a time."""
 
 import pathlib
 
@@ -14,18 +14,50 @@ def open_array(path: pathlib.Path, *, num_dimensions: int) -> np.ndarray:
     raise UserError(f'{path}: no such file')
   try:
     array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (ValueError, EOFError, OSError) as error:
-    raise UserError(f'{path}: not a whole .npy file ({path.stat().st_size} bytes): {error}') from error
+  except Exception as error:  # a damaged header is parsed as Python: there is hardly a class that is not raised
+    reason = ' '.join(str(error).split())
+    raise UserError(f'{path}: not a whole .npy file ({path.stat().st_size} bytes): {reason}') from error
   if not isinstance(array, np.ndarray) or array.ndim != num_dimensions:
     raise UserError(f'{path}: shape {getattr(array, "shape", None)}, expected {num_dimensions} dimensions')
   return array
+
+
+def open_features(path: pathlib.Path) -> np.ndarray:
+  """Memory-maps `SPLIT_ims.npy`; UserError also where its type or order is not what can be read a row at a time."""
+  array = open_array(path, num_dimensions=3)
+  if not array.size:
+    raise UserError(f'{path}: shape {array.shape}, expected at least one image, region and feature')
+  if array.dtype not in (np.float16, np.float32):
+    raise UserError(f'{path}: type {array.dtype}, expected float16 or float32')
+  if not array.flags.c_contiguous:
+    raise UserError(f'{path}: Fortran order, expected C order: a row would lie scattered over the whole file')
+  return array
+
+
+def num_regions_path(features_path: pathlib.Path) -> pathlib.Path:
+  """The optional file beside `SPLIT_ims.npy`."""
+  return features_path.with_name(features_path.name.replace('_ims.npy', '_num_regions.npy'))
+
+
+def read_num_regions(path: pathlib.Path, num_rows: int) -> Int[np.ndarray, ' n']:
+  """The numbers of regions of so many rows, whatever they are; UserError where the file is of another kind."""
+  counts = np.array(open_array(path, num_dimensions=1))
+  if len(counts) != num_rows or not np.issubdtype(counts.dtype, np.integer):
+    raise UserError(f'{path}: {len(counts)} numbers of type {counts.dtype}, expected {num_rows} integers')
+  return counts
+
+
+def num_regions_problems(path: pathlib.Path, counts: Int[np.ndarray, ' n'], max_regions: int) -> list[str]:
+  """What is wrong with the numbers of a file, each with its row."""
+  wrong = np.flatnonzero((counts < 1) | (counts > max_regions))
+  return [f'{path}: row {row} has {counts[row]} regions, expected 1 to {max_regions}' for row in wrong]
 
 
 class RegionFeatures:
   """The region features of one split, one row per image.
 
   Args:
-    path: `(rows, regions, features)` float16 or float32. Beside it may stand `SPLIT_num_regions.npy`, integers
+    path: `(rows, regions, features)` float16 or float32, C order. Beside it may stand `SPLIT_num_regions.npy`, integers
       `(rows,)`: how many regions of each row are real; without it all are.
     repeat: Every image stands `repeat` times in a row in the file (the field's dev and test files: 5); it is read
       through this stride.
@@ -36,9 +68,7 @@ class RegionFeatures:
 
   def __init__(self, path: pathlib.Path, *, repeat: int = 1):
     self.path, self.repeat = path, repeat
-    self._array = open_array(path, num_dimensions=3)
-    if self._array.dtype not in (np.float16, np.float32):
-      raise UserError(f'{path}: type {self._array.dtype}, expected float16 or float32')
+    self._array = open_features(path)
     self._num_regions = self._read_num_regions()
 
   def __len__(self) -> int:
@@ -60,10 +90,10 @@ class RegionFeatures:
     """The regions of some images, in the file's type, and which of them are real; padding is zero.
 
     Raises:
-      UserError: A real region holds NaN or infinity.
+      UserError: A real region holds NaN or infinity, or the file has become shorter.
     """
     rows = np.asarray(index) * self.repeat
-    regions = np.array(self._array[rows])
+    regions = self._read(rows)
     mask = np.arange(self.max_regions) < self._num_regions[rows][:, None]
     regions[~mask] = 0  # junk in padding would be multiplied by a mask's zero: NaN stays NaN
     finite = np.isfinite(regions).all(axis=(1, 2))
@@ -71,17 +101,23 @@ class RegionFeatures:
       raise UserError(f'{self.path}: row {rows[~finite][0]} (counted from 0) holds NaN or infinite features')
     return regions, mask
 
+  def _read(self, rows: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b r f']:
+    """Rows of the file, not through the memory map: its pages would stay resident, in an epoch all 33 GB of COCO."""
+    regions = np.empty((len(rows), *self._array.shape[1:]), self.dtype)
+    with self.path.open('rb', buffering=0) as file:
+      for place, row in zip(regions, rows, strict=True):
+        file.seek(self._array.offset + range(len(self._array))[row] * place.nbytes)
+        if file.readinto(place) != place.nbytes:
+          raise UserError(f'{self.path}: ends within row {row} (counted from 0): was it changed meanwhile?')
+    return regions
+
   def _read_num_regions(self) -> np.ndarray:
-    path = self.path.with_name(self.path.name.replace('_ims.npy', '_num_regions.npy'))
-    rows, max_regions = self._array.shape[:2]
+    path, (rows, max_regions) = num_regions_path(self.path), self._array.shape[:2]
     if not path.exists():
       return np.full(rows, max_regions)
-    counts = np.array(open_array(path, num_dimensions=1))
-    if len(counts) != rows or not np.issubdtype(counts.dtype, np.integer):
-      raise UserError(f'{path}: {len(counts)} numbers of type {counts.dtype}, expected {rows} integers')
-    if counts.min(initial=1) < 1 or counts.max(initial=1) > max_regions:
-      wrong = int(np.flatnonzero((counts < 1) | (counts > max_regions))[0])
-      raise UserError(f'{path}: row {wrong} has {counts[wrong]} regions, expected 1 to {max_regions}')
+    counts = read_num_regions(path, rows)
+    if problems := num_regions_problems(path, counts, max_regions):
+      raise UserError(problems[0])
     return counts
 
 

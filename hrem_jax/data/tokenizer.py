@@ -1,6 +1,7 @@
 """Captions to token numbers: BERT's WordPiece or whole words, both by the library `tokenizers`."""
 
 import collections
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -101,9 +102,12 @@ def whole_words(vocabulary: dict[str, int], *, source: str) -> TextTokenizer:
 def build_vocabulary(captions: Sequence[str], *, min_count: int = 1) -> TextTokenizer:
   """A whole-word tokenizer from (training) captions: the special tokens, then words by falling count, then by name."""
   normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-  counts = collections.Counter(
-    word for caption in captions for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))
-  )
+  counts = collections.Counter()
+  # No word goes over a space: the few strings between spaces are normalised once each, not once a caption.
+  strings = collections.Counter(itertools.chain.from_iterable(caption.split(' ') for caption in captions))
+  for string, count in strings.items():
+    for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(string)):
+      counts[word] += count
   words = sorted((word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word))
   special = [ours for _, ours in SPECIAL_TOKENS.values()]
   vocabulary = {word: number for number, word in enumerate([*special, *words])}

@@ -6,8 +6,10 @@ import pathlib
 from html import escape
 
 import jax
+import ml_collections
 
-from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.data.precomputed import Split, data_folder
+from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.report.curves import training_curves
@@ -15,9 +17,8 @@ from hrem_jax.report.examples import Examples, choose_examples
 from hrem_jax.report.gallery import Gallery
 from hrem_jax.report.pictures import Pictures
 from hrem_jax.report.tables import configuration_table, facts, results_table
-from hrem_jax.retrieval.evaluation import RESULTS_FILE, is_selected_on_reported
-from hrem_jax.retrieval.protocols import by_chance, evaluate
-from hrem_jax.retrieval.run import CHECKPOINTS, Evaluator, Run, load_best, load_test_split
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, is_selected_on_reported, load_member
+from hrem_jax.retrieval.run import CHECKPOINTS, Run
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
 
@@ -49,45 +50,46 @@ class Findings:
   recorded: dict | None  # results.json
 
 
-def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:
+def write_report(
+  workdir: pathlib.Path, output: pathlib.Path | None = None, *, data: str | pathlib.Path | None = None
+) -> pathlib.Path:
   """Writes the report of a run; with several processes all must call it, and the first one writes.
 
   Args:
     workdir: Of a run that has at least one checkpoint.
     output: Where to; None is `workdir/report.html`. A file that stands there is replaced.
+    data: Takes the place of the run's `config.data.directory`.
 
   Returns:
     The path of the page.
 
   Raises:
-    UserError: `workdir` is not one that training wrote, or its test split is missing.
+    UserError: `workdir` is not one that training wrote, or its test split is missing or of another feature size.
     FloatingPointError: The model gives a score that is NaN or infinite.
   """
   workdir = pathlib.Path(workdir)
   output = workdir / FILE_NAME if output is None else pathlib.Path(output)
-  findings = gather(workdir)
+  findings = gather(workdir, data=data)
   if jax.process_index() == 0:
     write_text(output, render(findings))
   return output
 
 
-def gather(workdir: pathlib.Path) -> Findings:
+def gather(workdir: pathlib.Path, *, data: str | pathlib.Path | None = None) -> Findings:
   """Embeds the test split with the best checkpoint and reads what the run left behind."""
-  run, variables, step, mesh = load_best(workdir)
-  split, config = load_test_split(run.config), run.config.evaluation
-  images, texts = Evaluator(run, mesh).embed(variables, split)
-  text_to_image, image_to_text = choose_examples(images, texts, split.owner)
+  member = load_member(workdir, data=data)
+  text_to_image, image_to_text = choose_examples(member.images, member.texts, member.split.owner)
   return Findings(
     name=workdir.resolve().name,
-    run=run,
-    split=split,
-    step=step,
-    is_selected=(workdir / CHECKPOINTS / str(step) / 'metrics').is_dir(),
-    metrics=evaluate(images, texts, split.owner, protocol=config.protocol, ties=config.ties),
-    chance=by_chance(split.owner, len(images), protocol=config.protocol),
+    run=member.run,
+    split=member.split,
+    step=member.step,
+    is_selected=(workdir / CHECKPOINTS / str(member.step) / 'metrics').is_dir(),
+    metrics=average([member]),
+    chance=chance(member),
     text_to_image=text_to_image,
     image_to_text=image_to_text,
-    parameters=count_parameters(variables['params']),
+    parameters=count_parameters(member.parameters),
     reports=read_metrics(workdir),
     recorded=_recorded(workdir),
   )
@@ -119,7 +121,7 @@ def render(findings: Findings) -> str:
     _section('Pictures found for captions', gallery.pictures_for_captions(findings.text_to_image)),
     _section('Captions found for pictures', gallery.captions_for_pictures(findings.image_to_text)),
     _section('Training', curves),
-    _section('Data and model', _about(findings, folder)),
+    _section('Data and model', _about(findings)),
     _attribution(folder),
   ]
   style = (pathlib.Path(__file__).parent / 'style.css').read_text('utf-8')
@@ -192,8 +194,7 @@ def _warnings(findings: Findings) -> list[str]:
   recorded = findings.recorded
   if recorded and recorded['metrics'] != findings.metrics and not _agree(recorded['metrics'], findings.metrics):
     notes.append(
-      'results.json holds other figures: it was written for another checkpoint, split or data set than this page, '
-      'which shows the run as it was configured for training.'
+      'results.json holds other figures: it was written for another checkpoint, split or data set than this page.'
     )
   return notes
 
@@ -203,7 +204,7 @@ def _agree(ours: dict, theirs: dict) -> bool:
   return ours.keys() == theirs.keys() and all(abs(ours[key] - theirs[key]) < 0.5 for key in ours)
 
 
-def _about(findings: Findings, folder: pathlib.Path) -> str:
+def _about(findings: Findings) -> str:
   """Data, model and training in figures; the configuration, folded."""
   config = findings.run.config
   parts = ', '.join(f'{name.replace("_", " ")} {count:,}' for name, count in findings.parameters.items())
@@ -211,7 +212,7 @@ def _about(findings: Findings, folder: pathlib.Path) -> str:
   splits = ('train', config.evaluation.select_on, findings.split.name)
   pairs = [
     ('Data set', config.data.name),
-    *[(name, _size(folder, name)) for name in dict.fromkeys(splits)],
+    *[(name, _size(config.data, name)) for name in dict.fromkeys(splits)],
     ('Parameters', f'{sum(findings.parameters.values()):,}: {parts}'),
     ('Trained', f'{steps:,} steps, batch size {config.training.batch_size:,}, seed {config.training.seed}'),
   ]
@@ -221,10 +222,10 @@ def _about(findings: Findings, folder: pathlib.Path) -> str:
   )
 
 
-def _size(folder: pathlib.Path, name: str) -> str:
+def _size(data: ml_collections.ConfigDict, name: str) -> str:
   """Of a split; a run can be looked at where its training data is not."""
   try:
-    split = load_split(folder, name)
+    split = open_split(data, name)
   except UserError:
     return 'not in this folder'
   return f'{split.num_images:,} images, {len(split.captions):,} captions'

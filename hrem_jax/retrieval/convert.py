@@ -31,6 +31,7 @@ def convert(
   output: pathlib.Path,
   *,
   vocabulary: pathlib.Path | None = None,
+  data: pathlib.Path | None = None,
   data_name: str | None = None,
   bert_heads: int | None = None,
   say: Callable[[str], None] = print,
@@ -41,6 +42,7 @@ def convert(
     checkpoint: The authors' `.pth`.
     output: A folder that is new or empty.
     vocabulary: Of the text encoder: a Hugging Face folder, `vocab.txt`, `tokenizer.json` or a SCAN vocabulary.
+    data: `config.data.directory`; it is kept as an absolute path, so that the workdir may be used from anywhere.
     data_name: `config.data.name`; what the release's options say by default.
     bert_heads: Attention heads of the BERT; the file does not say them.
     say: Gets a line for each thing that a person should know.
@@ -51,6 +53,8 @@ def convert(
   check_new(output)
   release = read_release_model(checkpoint)
   config = _config(release, data_name, str(checkpoint))
+  if data is not None:
+    config.data.directory = str(data.expanduser().absolute())
   if config.model.text == 'bert':
     say(_set_bert_heads(config, release, vocabulary, bert_heads))
   tokenizer = _read_tokenizer(vocabulary, config.model.text)

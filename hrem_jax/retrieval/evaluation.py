@@ -29,15 +29,19 @@ class Member(NamedTuple):
   split: Split
   images: Float[np.ndarray, 'i d']
   texts: Float[np.ndarray, 't d']
+  parameters: dict  # their shapes
 
 
-def load_member(workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None) -> Member:
+def load_member(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, *, data: str | pathlib.Path | None = None
+) -> Member:
   """Embeds the test split with the best checkpoint of a workdir.
 
   Args:
     workdir: Of a run.
     config: Its sections `data` and `evaluation` take the place of those of the training; None keeps them. On which
       split the checkpoint was selected stays what it was: that is done, and every report says it.
+    data: Takes the place of `config.data.directory`.
 
   Raises:
     UserError: No such run or data, or features of another size than it was trained on.
@@ -48,23 +52,28 @@ def load_member(workdir: pathlib.Path, config: ml_collections.ConfigDict | None 
     selected_on = run.config.evaluation.select_on
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
     run.config.evaluation.select_on = selected_on
+  if data is not None:
+    run.config.data.directory = str(data)
   split = load_test_split(run.config)
   split.check_region_size(run.config.model.region_size, f'{workdir} was trained on ')
-  return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split))
+  shapes = jax.eval_shape(lambda tree: tree, variables['params'])
+  return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split), shapes)
 
 
-def evaluate_best(workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None) -> tuple[int, Metrics]:
+def evaluate_best(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, *, data: str | pathlib.Path | None = None
+) -> tuple[int, Metrics]:
   """The test split with the best checkpoint of a workdir: printed, and written to `results.json`.
 
   Args:
-    workdir, config: As in `load_member`.
+    workdir, config, data: As in `load_member`.
 
   Returns:
     The step of the checkpoint, and the metrics.
   """
-  member = load_member(workdir, config)
-  metrics = _metrics(member, member.images, member.texts)
-  results = _about(member) | {'metrics': metrics, 'chance': _chance(member)}
+  member = load_member(workdir, config, data=data)
+  metrics = average([member])
+  results = _about(member) | {'metrics': metrics, 'chance': chance(member)}
   if jax.process_index() == 0:
     write_text(workdir / RESULTS_FILE, json.dumps(results, indent=2) + '\n')
     print(f'{describe(member)}\n{format_table(metrics, results["chance"])}', flush=True)
@@ -75,6 +84,7 @@ def evaluate_ensemble(
   workdirs: Sequence[pathlib.Path],
   config: ml_collections.ConfigDict | None = None,
   *,
+  data: str | pathlib.Path | None = None,
   output: pathlib.Path | None = None,
 ) -> Metrics:
   """Several runs, each and the mean of their similarity matrices: printed, and written to `output`.
@@ -84,6 +94,7 @@ def evaluate_ensemble(
   Args:
     workdirs: Of at least two runs.
     config: As in `load_member`, for every member; without it the first member's section `evaluation` holds for all.
+    data: As in `load_member`, for every member.
     output: A JSON file.
 
   Returns:
@@ -92,11 +103,10 @@ def evaluate_ensemble(
   Raises:
     UserError: A workdir is none, or the members were made for different test splits.
   """
-  members = [load_member(workdir, config) for workdir in workdirs]
+  members = [load_member(workdir, config, data=data) for workdir in workdirs]
   for member in members[1:]:
     _check_same_data(members[0], member)
-  metrics = average(members)
-  chance = _chance(members[0])
+  metrics, guessed = average(members), chance(members[0])
   reports = [
     _about(member) | {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.images, member.texts)}
     for member in members
@@ -104,15 +114,15 @@ def evaluate_ensemble(
   if jax.process_index() == 0:
     for member, report in zip(members, reports, strict=True):
       print(f'{member.workdir}: {describe(member)}\n{format_table(report["metrics"])}', flush=True)
-    print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, chance)}', flush=True)
+    print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, guessed)}', flush=True)
     if output is not None:
-      results = {'members': reports, 'metrics': metrics, 'chance': chance}
+      results = {'members': reports, 'metrics': metrics, 'chance': guessed}
       write_text(output, json.dumps(results, indent=2) + '\n')
   return metrics
 
 
 def average(members: Sequence[Member]) -> Metrics:
-  """Metrics of the mean of the members' similarity matrices.
+  """Metrics of the mean of the members' similarity matrices; of one member, its own.
 
   The dot product of concatenated embeddings is the sum of the members' dot products: no matrix is stored.
   """
@@ -147,7 +157,8 @@ def _metrics(member: Member, images: np.ndarray, texts: np.ndarray) -> Metrics:
   return evaluate(images, texts, member.split.owner, protocol=config.protocol, ties=config.ties)
 
 
-def _chance(member: Member) -> Metrics:
+def chance(member: Member) -> Metrics:
+  """What guessing is worth on the split and by the protocol of `member`."""
   return by_chance(member.split.owner, len(member.images), protocol=member.run.config.evaluation.protocol)
 
 

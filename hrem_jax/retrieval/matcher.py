@@ -50,7 +50,8 @@ class Matcher:
       mask: True for real regions; all are without it. Not with a list.
 
     Raises:
-      UserError: A shape is wrong, an image has no real region, or one of them is NaN or infinite.
+      UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, or a mask came
+        with a list.
     """
     features = _Regions(regions, mask, region_size=self.config.model.region_size)
     if not len(features):
@@ -61,11 +62,10 @@ class Matcher:
     """Embeddings of sentences; a very long one is cut to the widest of `config.data.length_buckets`.
 
     Raises:
-      UserError: `texts` is one string, or holds something else than strings.
+      UserError: `texts` is no list (one string, say), or holds something else than strings.
     """
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-      raise UserError(f'encode_texts wants a list of strings, found {_kind(texts)}')
-    if not len(texts):
+    texts = _sentences(texts)
+    if not texts:
       return np.zeros((0, self.embedding_size), np.float32)
     return self._evaluator.embed_texts(self.variables, texts, tokenize)
 
@@ -105,7 +105,13 @@ class _Regions:
   """Arrays in memory as `DataEncoder` reads images."""
 
   def __init__(self, regions, mask: np.ndarray | None, *, region_size: int):
+    is_list = isinstance(regions, Sequence)
+    if not is_list and np.ndim(regions) == 0:
+      shapes = f'one array (images, regions, {region_size}) or a list of arrays (regions, {region_size})'
+      raise UserError(f'encode_images wants {shapes}, found {type(regions).__name__}')
     if mask is not None:
+      if is_list:
+        raise UserError('a mask is for one array: leave it out with a list, whose arrays hold real regions only')
       mask = np.asarray(mask)
       if mask.dtype != bool or mask.shape != np.shape(regions)[:2]:
         raise UserError(f'mask is {mask.dtype} {mask.shape}, expected bool {np.shape(regions)[:2]}')
@@ -115,8 +121,10 @@ class _Regions:
     for index, image in enumerate(self._images):
       if image.ndim != 2 or image.shape[1] != region_size or not len(image):
         raise UserError(f'image {index} has shape {image.shape}, expected (regions, {region_size}) with real regions')
-      if not np.issubdtype(image.dtype, np.floating) or not np.isfinite(image).all():
-        raise UserError(f'image {index} is {image.dtype} or holds NaN or infinity, expected finite floats')
+      if not np.issubdtype(image.dtype, np.floating):
+        raise UserError(f'image {index} is {image.dtype}, expected floats')
+      if not np.isfinite(image).all():
+        raise UserError(f'image {index} holds NaN or infinity')
     self._width = max(map(len, self._images), default=0)
     self._size = region_size
 
@@ -131,7 +139,13 @@ class _Regions:
     return regions, mask
 
 
-def _kind(texts) -> str:
-  if isinstance(texts, str):
-    return 'one string'
-  return next(f'{text!r} at position {index}' for index, text in enumerate(texts) if not isinstance(text, str))
+def _sentences(texts) -> list[str]:
+  """What was given as sentences, as a list; the columns of NumPy and pandas are lists, too."""
+  texts = texts.tolist() if hasattr(texts, 'tolist') else texts
+  if not isinstance(texts, list | tuple):
+    kind = 'one string' if isinstance(texts, str) else type(texts).__name__
+    raise UserError(f'encode_texts wants a list of strings, found {kind}')
+  for index, text in enumerate(texts):
+    if not isinstance(text, str):
+      raise UserError(f'encode_texts wants a list of strings, found {text!r} at position {index}')
+  return list(texts)

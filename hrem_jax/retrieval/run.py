@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
-from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.data.precomputed import Split
+from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
@@ -123,4 +124,4 @@ def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, d
 
 
 def load_test_split(config: ml_collections.ConfigDict) -> Split:
-  return load_split(data_folder(config.data), config.evaluation.test_split)
+  return open_split(config.data, config.evaluation.test_split)

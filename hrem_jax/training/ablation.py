@@ -4,20 +4,20 @@ import json
 import math
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import ml_collections
 
 from hrem_jax import configuration
+from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
 from hrem_jax.training import loop
-from hrem_jax.variants import VARIANTS, describe, with_variant
+from hrem_jax.variants import FULL, FULL_MEMBERS, VARIANTS, describe, with_variant
 
-FULL, FULL_MEMBERS = 'full', ('fusion', 'standalone')  # Full* is not trained: it averages the scores of two runs
 CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
 COLUMNS = {'i2t/r1': 'i2t R@1', 'i2t/r5': 'R@5', 't2i/r1': 't2i R@1', 't2i/r5': 'R@5', 'rsum': 'rSum'}
 
@@ -52,7 +52,8 @@ def ablate(
     output: Gets `VARIANT/seed_N/`, a workdir each.
 
   Raises:
-    UserError: A variant is unknown, a setting wrong, or `output` was begun with another configuration.
+    UserError: A variant is unknown, a setting wrong, data for what is to be trained is missing, or `output` was begun
+      with another configuration; nothing was written.
   """
   if not variants or len(set(variants)) < len(variants) or num_seeds < 1:
     raise UserError(f'expected different variants and at least one seed, found {list(variants)} and {num_seeds} seeds')
@@ -61,11 +62,12 @@ def ablate(
     configuration.validate(changed, num_devices=jax.device_count())
   if FULL in variants and not configs.keys() >= set(FULL_MEMBERS):
     raise UserError(f'variant {FULL!r} is the mean of {" and ".join(FULL_MEMBERS)}: name them too')
-  _begin(config, output)
   seeds = range(config.training.seed, config.training.seed + num_seeds)
-  runs = [(name, seed) for seed in seeds for name in variants]
-  for number, (name, seed) in enumerate(runs, start=1):
-    workdir = output / name / f'seed_{seed}'
+  runs = [(name, seed, output / name / f'seed_{seed}') for seed in seeds for name in variants]
+  waiting = {name for name, _, workdir in runs if not (workdir / RESULTS_FILE).is_file()}
+  _check_data(changed for name, changed in configs.items() if name in waiting)
+  _begin(config, output)
+  for number, (name, seed, workdir) in enumerate(runs, start=1):
     if not (workdir / RESULTS_FILE).is_file():
       print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
       if name == FULL:
@@ -76,6 +78,17 @@ def ablate(
     rows = read_rows(output, variants, seeds)
     _write(rows, output)
   return rows
+
+
+def _check_data(configs: Iterable[ml_collections.ConfigDict]) -> None:
+  """Opens every split that the trainings will read, each once."""
+  wanted = {
+    (config.data.source, config.data.directory, config.data.name, split, config.model.region_size): config.data
+    for config in configs
+    for split in ('train', config.evaluation.select_on, config.evaluation.test_split)
+  }
+  for (*_, split, region_size), data in wanted.items():  # in this order
+    open_split(data, split).check_region_size(region_size, 'expected config.model.region_size=')
 
 
 def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
@@ -142,8 +155,7 @@ def format_rows(rows: list[Row]) -> str:
   heads = ['variant', 'seeds', *COLUMNS.values(), f'rSum - {rows[0].variant}', "paper's R@1 R@5 R@1 R@5"]
   lines = [heads, ['---'] * len(heads)]
   for row in rows:
-    about = 'Full*: mean of both' if row.variant == FULL else describe(row.variant)
-    cells = [f'{about} (`{row.variant}`)', str(len(row.seeds)), *(_figure(row, key) for key in COLUMNS)]
+    cells = [f'{describe(row.variant)} (`{row.variant}`)', str(len(row.seeds)), *(_figure(row, key) for key in COLUMNS)]
     paper = VARIANTS[row.variant].paper if row.variant in VARIANTS else ()
     lines.append([*cells, '' if row is rows[0] else _difference(row, rows[0]), ' '.join(map(str, paper))])
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)

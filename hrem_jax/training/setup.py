@@ -13,7 +13,8 @@ from jaxtyping import Float
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.pipeline import TrainingBatches
-from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.data.precomputed import Split
+from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
@@ -49,10 +50,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
     UserError: Something is wrong; nothing was written.
   """
   configuration.validate(config, num_devices=jax.device_count())
-  folder = data_folder(config.data)
-  train = load_split(folder, 'train')
-  selection = load_split(folder, config.evaluation.select_on)
-  for split in (train, selection, load_split(folder, config.evaluation.test_split)):
+  train = open_split(config.data, 'train')
+  selection = open_split(config.data, config.evaluation.select_on)
+  for split in (train, selection, open_split(config.data, config.evaluation.test_split)):
     split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
   run = _open_or_create(config, workdir, train)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))

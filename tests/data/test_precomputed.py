@@ -99,6 +99,8 @@ def broken(folder, how):
     np.save(folder / 'train_ims.npy', features[:, 0])
   elif how == 'integers':
     np.save(folder / 'train_ims.npy', features.astype(np.int64))
+  elif how == 'Fortran order':
+    np.save(folder / 'train_ims.npy', np.asfortranarray(features))
   elif how == 'too many regions':
     np.save(folder / 'train_num_regions.npy', np.array([3, 4, 1, 3]))
   elif how == 'no regions':
@@ -123,6 +125,7 @@ def broken(folder, how):
     ('pickle', r'train_ims.npy: not a whole .npy file'),
     ('two dimensions', r'train_ims.npy: shape \(4, 5\), expected 3 dimensions'),
     ('integers', r'train_ims.npy: type int64, expected float16 or float32'),
+    ('Fortran order', r'train_ims.npy: Fortran order, expected C order'),
     ('too many regions', r'train_num_regions.npy: row 1 has 4 regions, expected 1 to 3'),
     ('no regions', r'train_num_regions.npy: row 2 has 0 regions, expected 1 to 3'),
     ('wrong number of region counts', r'train_num_regions.npy: 3 numbers of type int64, expected 4 integers'),
@@ -144,3 +147,13 @@ def test_features_that_are_not_finite_are_named(tmp_path, value):
   split.features.rows(np.array([0, 1, 3]))
   with pytest.raises(UserError, match=r'train_ims.npy: row 2 \(counted from 0\) holds NaN or infinite features'):
     split.features.rows(np.array([0, 2]))
+
+
+def test_a_file_that_has_become_shorter_is_named(tmp_path):
+  features = write(tmp_path)
+  split = load_split(tmp_path, 'train')
+  path = tmp_path / 'train_ims.npy'
+  path.write_bytes(path.read_bytes()[:-4])
+  np.testing.assert_array_equal(split.features.rows(np.array([2, 0, 1]))[0], features[[2, 0, 1]])
+  with pytest.raises(UserError, match=r'train_ims.npy: ends within row 3 \(counted from 0\)'):
+    split.features.rows(np.array([1, 3]))

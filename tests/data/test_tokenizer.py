@@ -1,7 +1,10 @@
+import collections
 import json
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from hrem_jax.data import token_cache
 from hrem_jax.data import tokenizer as tokenizers
@@ -42,6 +45,19 @@ def test_vocabulary_counts_words_and_survives_its_file():
   assert vocabulary.vocab_size == 5 + 3  # dog 3, a 2, the 2; cat, comma and exclamation mark once
   assert again.encode(['the zebra dog']) == vocabulary.encode(['the zebra dog']) == [([7, 3, 5], [0, 1, 2])]
   assert (again.pad, again.start, again.end, again.unknown, again.mask) == (0, 1, 2, 3, 4)
+
+
+def test_vocabulary_is_that_of_whole_captions():
+  # What is a space for Python, for BERT and for nobody; accents and capitals of more than one character.
+  alphabet = np.array(list(' ' * 9 + "aAbB.,'-éß\u0301İΣς猫한ﬁ\t\x1c\x85\xa0\u2028\u3000\u200b\x00"))
+  rng = np.random.default_rng(0)
+  captions = [''.join(rng.choice(alphabet, rng.integers(1, 30))) for _ in range(211)]
+  normalize, split = BertNormalizer(lowercase=True).normalize_str, BertPreTokenizer().pre_tokenize_str
+  counts = collections.Counter(word for caption in captions for word, _ in split(normalize(caption)))
+  for min_count in (1, 3):
+    expected = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+    built = tokenizers.build_vocabulary(captions, min_count=min_count)
+    assert built.pieces(range(5, built.vocab_size)) == expected
 
 
 def test_tokenize_in_chunks_is_tokenize_at_once(bert):

@@ -7,10 +7,12 @@ import pathlib
 import re
 import shutil
 
+import numpy as np
 import pytest
 import synthetic
 from PIL import Image
 
+from hrem_jax import cli
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import chance_ranks, retrieval_metrics
@@ -199,6 +201,27 @@ def test_two_protocols_have_a_table_each(findings):
   page = render(dataclasses.replace(findings, metrics=metrics, chance=chance))
   assert re.findall(r'class="protocol"[^>]*>([^<]+)<', page) == ['COCO 1K, mean of five folds', 'COCO 5K']
   assert len(cells(page, 'model rsum')) == 2
+
+
+def test_data_elsewhere(page, trained, tmp_path, capsys):
+  shutil.copytree(trained / 'data' / 'tiny_precomp', tmp_path / 'tiny_precomp')
+  captions = tmp_path / 'tiny_precomp' / 'test_caps.txt'
+  captions.write_text(captions.read_text('utf-8').replace('a dog &', 'a horse &'), 'utf-8')
+  output = tmp_path / 'page.html'
+  cli.run(['report', str(trained / 'run <1>'), f'--output={output}', f'--data={tmp_path}'])
+  assert capsys.readouterr().out == f'{output}\n'
+  elsewhere = output.read_text('utf-8')
+  assert ('a horse &amp;' in elsewhere, 'a dog &amp;' in elsewhere) == (True, False)
+  assert '<img' in elsewhere  # the pictures are those of the folder, too
+  assert 'a dog &amp;' in page
+
+
+def test_features_of_another_size_are_named(trained, tmp_path):
+  synthetic.write_data_set(tmp_path)
+  path = tmp_path / 'tiny_precomp' / 'test_ims.npy'
+  np.save(path, np.load(path)[..., :-2])
+  with pytest.raises(UserError, match=r'test_ims.npy: features of size 11, .*run <1> was trained on 13'):
+    gather(trained / 'run <1>', data=tmp_path)
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -277,6 +277,14 @@ def test_a_hugging_face_folder_says_the_heads(tmp_path, golden, vocabulary):
     convert(golden / 'model_best.pth', tmp_path / 'other', vocabulary=tmp_path / 'bert')
 
 
+def test_where_the_data_is_holds_from_any_folder(tmp_path, golden, vocabulary, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  options = [f'--vocabulary={vocabulary}', '--output=run', '--data=features', '--data-name=f8k']
+  cli.run(['convert', str(golden / 'model_best.pth'), *options])
+  config = open_run(tmp_path / 'run').config.data
+  assert (config.directory, config.name) == (str(tmp_path / 'features'), 'f8k')
+
+
 def test_the_command_line_ends_in_one_line(tmp_path, golden, capsys):
   with pytest.raises(SystemExit, match='2'):
     cli.run(['convert', str(golden / 'model_best.pth'), '--output', str(tmp_path / 'run')])

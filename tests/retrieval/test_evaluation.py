@@ -83,6 +83,18 @@ def test_features_of_another_size_are_named(folder, tmp_path):
     evaluate_best(folder / 'a', config)
 
 
+def test_data_elsewhere(folder, tmp_path):
+  synthetic.write_data_set(tmp_path)
+  synthetic.write_split(tmp_path / 'tiny_precomp', 'test', 11, seed=5)
+  elsewhere = load_member(folder / 'a', synthetic.tiny_config(tmp_path / 'nowhere'), data=tmp_path)
+  other = load_member(folder / 'b', data=tmp_path)
+  assert elsewhere.split.num_images == len(elsewhere.images) == len(other.images) == 11
+  assert elsewhere.run.config.data.directory == str(tmp_path)
+  assert evaluate_best(folder / 'a', data=str(tmp_path))[1] == average([elsewhere])
+  assert evaluate_ensemble([folder / 'a', folder / 'b'], data=tmp_path) == average([elsewhere, other])
+  assert evaluate_best(folder / 'a')[1] != average([elsewhere])  # and puts results.json back
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [

@@ -85,6 +85,12 @@ def test_a_very_long_sentence_is_cut(matcher):
   assert_allclose(*matcher.encode_texts([long, longer]), atol=1e-6)
 
 
+def test_any_column_of_sentences_is_a_list(matcher):
+  texts = ['a dog', 'a cat and a boat', 'bird']
+  for column in (tuple(texts), np.array(texts), np.array(texts, object)):
+    assert_array_equal(matcher.encode_texts(column), matcher.encode_texts(texts))
+
+
 def test_nothing_gives_nothing(matcher):
   assert matcher.encode_images([]).shape == matcher.encode_texts([]).shape == (0, 32)
   assert matcher.similarity([], ['a dog']).shape == (0, 1)
@@ -120,7 +126,8 @@ def test_other_devices_than_those_that_wrote(folder, matcher, tmp_path):
     'PYTHONPATH': str(pathlib.Path(__file__).parents[2]),
   }
   command = [sys.executable, '-c', code, str(folder / 'run'), str(tmp_path / 'four.npz')]
-  subprocess.run(command, env=environment, check=True, timeout=300)
+  result = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
+  assert 'WARNING' not in result.stderr  # of Orbax, about our use of it
   four = np.load(tmp_path / 'four.npz')
   images = matcher.encode_images(np.ones((3, 2, SIZE), np.float32) * np.arange(1, 4)[:, None, None])
   assert_allclose(four['images'], images, atol=1e-5)
@@ -134,14 +141,23 @@ GOOD = np.ones((2, 3, SIZE), np.float32)
   ('call', 'message'),
   [
     (lambda m: m.encode_texts('a dog'), 'wants a list of strings, found one string'),
+    (lambda m: m.encode_texts(np.array('a dog')), 'wants a list of strings, found one string'),
     (lambda m: m.encode_texts(['a dog', 3]), 'found 3 at position 1'),
+    (lambda m: m.encode_texts(np.array([['a dog']])), r"found \['a dog'\] at position 0"),
+    (lambda m: m.encode_texts(3), 'wants a list of strings, found int'),
+    (lambda m: m.encode_texts(None), 'wants a list of strings, found NoneType'),
+    (lambda m: m.encode_texts(text for text in ['a dog']), 'wants a list of strings, found generator'),
+    (lambda m: m.similarity(GOOD, 'a dog'), 'wants a list of strings, found one string'),
     (lambda m: m.encode_images(GOOD[..., :-1]), r'image 0 has shape \(3, 12\), expected \(regions, 13\)'),
     (lambda m: m.encode_images([GOOD[0], GOOD[0, :0]]), r'image 1 has shape \(0, 13\)'),
     (lambda m: m.encode_images(GOOD, np.array([[True] * 3, [False] * 3])), r'image 1 has shape \(0, 13\)'),
     (lambda m: m.encode_images(GOOD, np.ones((2, 3))), r'mask is float64 \(2, 3\), expected bool \(2, 3\)'),
     (lambda m: m.encode_images(GOOD, np.ones((2, 4), bool)), r'mask is bool \(2, 4\), expected bool \(2, 3\)'),
-    (lambda m: m.encode_images(GOOD * np.nan), 'image 0 is float32 or holds NaN'),
-    (lambda m: m.encode_images(GOOD.astype(int)), 'image 0 is int64'),
+    (lambda m: m.encode_images([*GOOD], np.ones((2, 3), bool)), 'a mask is for one array: leave it out with a list'),
+    (lambda m: m.encode_images([GOOD[0], GOOD[1] * np.nan]), '^image 1 holds NaN or infinity$'),
+    (lambda m: m.encode_images([GOOD[0], GOOD[1].astype(int)]), '^image 1 is int64, expected floats$'),
+    (lambda m: m.encode_images(3), r'one array \(images, regions, 13\) or a list of arrays \(regions, 13\), found int'),
+    (lambda m: m.encode_images(iter(GOOD)), 'encode_images wants .*, found '),
     (lambda m: m.evaluate('nowhere'), 'test_ims.npy and test_caps.txt not found'),
     (lambda m: hrem_jax.restore('nowhere'), 'nowhere/config.json: no such file'),
   ],

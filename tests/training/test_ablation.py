@@ -90,6 +90,29 @@ def test_another_budget_in_the_same_folder_is_refused(config, tmp_path, training
     ablate(changed, ['fusion'], num_seeds=1, output=tmp_path)
 
 
+def test_without_its_data_nothing_is_written(config, tmp_path, trainings):
+  changed = config.copy_and_resolve_references()
+  changed.data.directory = str(tmp_path / 'nowhere')
+  with pytest.raises(UserError, match='nowhere/tiny_precomp: train_ims.npy and train_caps.txt not found'):
+    ablate(changed, ['fusion'], num_seeds=1, output=tmp_path / 'out')
+  with pytest.raises(UserError, match='features of size 13, expected config.model.region_size=17'):
+    ablate(config, ['fusion', 'model.region_size=17'], num_seeds=1, output=tmp_path / 'out')
+  with pytest.raises(UserError, match='testall_ims.npy and testall_caps.txt not found'):
+    ablate(config, ['fusion', 'evaluation.test_split=testall'], num_seeds=1, output=tmp_path / 'out')
+  assert not trainings
+  assert not (tmp_path / 'out').exists()
+
+
+def test_what_is_finished_is_read_without_data(config, tmp_path, trainings):
+  rows = ablate(config, ['fusion'], num_seeds=1, output=tmp_path)
+  changed = config.copy_and_resolve_references()
+  changed.data.directory = str(tmp_path / 'nowhere')
+  assert ablate(changed, ['fusion'], num_seeds=1, output=tmp_path) == rows
+  with pytest.raises(UserError, match='nowhere/tiny_precomp: train_ims.npy'):
+    ablate(changed, ['fusion', 'standalone'], num_seeds=1, output=tmp_path)
+  assert len(trainings) == 1
+
+
 def row(variant: str, scores: list[float]) -> Row:
   return Row(variant, list(range(len(scores))), dict.fromkeys(ablation.COLUMNS, scores), 'dev')
 

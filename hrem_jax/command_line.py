@@ -6,7 +6,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line
 
 CONFIG_HELP = 'Configuration file, FILE.py:VARIANT; --config.section.key=value changes it.'
 DATA_HELP = 'Directory of the data, with NAME_precomp in it; takes the place of config.data.directory.'
@@ -23,12 +23,12 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     getattr(flag_values.config, 'data', None)  # a file that cannot be read raises only where it is looked at
     return positional
   except (AttributeError, KeyError) as error:
-    raise UserError(f'the configuration has no key {" ".join(str(error.args[0]).split())}') from error
+    raise UserError(f'the configuration has no key {one_line(error.args[0])}') from error
   except (flags.Error, OSError, TypeError, ValueError) as error:
     if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
       hint = 'where the data is can be said alone, with --data=DIRECTORY'
       raise UserError(f'--{error.flagname} needs --config=configs/NAME.py; {hint}') from error
-    raise UserError(' '.join(str(error).split())) from error
+    raise UserError(one_line(error)) from error
 
 
 def read_configuration(arguments: Sequence[str]) -> ml_collections.ConfigDict:

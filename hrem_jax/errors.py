@@ -11,6 +11,11 @@ class UserError(Exception):
   """
 
 
+def one_line(message: object) -> str:
+  """What a library says, its line breaks and indentation taken out."""
+  return ' '.join(str(message).split())
+
+
 def fail(error: UserError) -> NoReturn:
   """Where the command line ends with a mistake: its message on standard error, and status 2."""
   print(f'hrem_jax: {error}', file=sys.stderr)

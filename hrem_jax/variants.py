@@ -9,7 +9,7 @@ import dataclasses
 
 import ml_collections
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
       except (KeyError, AttributeError) as error:
         raise UserError(f'variant {part!r}: the configuration has no key {key}') from error
       except (TypeError, ValueError) as error:
-        raise UserError(f'variant {part!r}: {key}: {" ".join(str(error).split())}') from error
+        raise UserError(f'variant {part!r}: {key}: {one_line(error)}') from error
   return config
 
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line
 
 
 def open_array(path: pathlib.Path, *, num_dimensions: int) -> np.ndarray:
@@ -15,8 +15,7 @@ def open_array(path: pathlib.Path, *, num_dimensions: int) -> np.ndarray:
   try:
     array = np.load(path, mmap_mode='r', allow_pickle=False)
   except Exception as error:  # a damaged header is parsed as Python: there is hardly a class that is not raised
-    reason = ' '.join(str(error).split())
-    raise UserError(f'{path}: not a whole .npy file ({path.stat().st_size} bytes): {reason}') from error
+    raise UserError(f'{path}: not a whole .npy file ({path.stat().st_size} bytes): {one_line(error)}') from error
   if not isinstance(array, np.ndarray) or array.ndim != num_dimensions:
     raise UserError(f'{path}: shape {getattr(array, "shape", None)}, expected {num_dimensions} dimensions')
   return array

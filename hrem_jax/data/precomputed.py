@@ -11,6 +11,7 @@ from hrem_jax.data.captions import assign_owners, image_ids, read_lines
 from hrem_jax.data.features import RegionFeatures
 from hrem_jax.errors import UserError
 
+SUFFIX = '_precomp'  # of the folder of a data set
 LAYOUT = """the layout is
   {folder}/SPLIT_ims.npy   (images, regions, features) float16 or float32
   {folder}/SPLIT_caps.txt  one caption a line, UTF-8
@@ -40,7 +41,7 @@ class Split:
 
 def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Where the files of the section `data` lie."""
-  return pathlib.Path(config.directory).expanduser() / f'{config.name}_precomp'
+  return pathlib.Path(config.directory).expanduser() / f'{config.name}{SUFFIX}'
 
 
 def load_split(folder: pathlib.Path, split: str) -> Split:

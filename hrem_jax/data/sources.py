@@ -4,10 +4,8 @@ import pathlib
 
 import ml_collections
 
-from hrem_jax.data.precomputed import Split, data_folder, load_split
+from hrem_jax.data.precomputed import SUFFIX, Split, data_folder, load_split
 from hrem_jax.errors import UserError
-
-SUFFIX = '_precomp'
 
 
 def open_split(data: ml_collections.ConfigDict, split: str) -> Split:

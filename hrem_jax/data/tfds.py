@@ -20,9 +20,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tqdm import tqdm
 
-from hrem_jax.data.precomputed import Split, load_split
-from hrem_jax.data.sources import SUFFIX, precomputed_folders
-from hrem_jax.errors import UserError
+from hrem_jax.data.precomputed import SUFFIX, Split, load_split
+from hrem_jax.data.sources import precomputed_folders
+from hrem_jax.errors import UserError, one_line
 
 VERSION = '1.0.0'
 SHARD_BYTES = 2**28  # of features: TFDS keeps the examples of a shard in memory until it is written
@@ -194,7 +194,7 @@ def _convert_one(source: pathlib.Path, output: pathlib.Path, folder: pathlib.Pat
     try:
       _write(config, output)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
-      raise UserError(f'{folder}: cannot be written: {" ".join(str(error).split())}') from error
+      raise UserError(f'{folder}: cannot be written: {one_line(error)}') from error
 
 
 def open_splits(source: pathlib.Path) -> tuple[Split, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.tfds import captions_file, version_folder
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line
 
 
 class TfdsRegions:
@@ -57,8 +57,8 @@ class TfdsRegions:
       except (OSError, RuntimeError, ValueError):
         ends = np.cumsum([shard.take for shard in self._shards])
         shard = self._shards[int(np.searchsorted(ends, row, side='right'))].filename
-        return UserError(f'{shard}: damaged or missing: row {row} of the split cannot be read: {_one_line(error)}')
-    return UserError(f'{self.path}: {_one_line(error)}')
+        return UserError(f'{shard}: damaged or missing: row {row} of the split cannot be read: {one_line(error)}')
+    return UserError(f'{self.path}: {one_line(error)}')
 
 
 def load_tfds_split(directory: str, name: str, split: str) -> Split:
@@ -86,7 +86,7 @@ def load_tfds_split(directory: str, name: str, split: str) -> Split:
   except UserError:
     raise
   except Exception as error:  # of TFDS, protobuf, JSON, a bucket: they have no class in common
-    raise UserError(f'{folder}: cannot be opened: {type(error).__name__}: {_one_line(error)}') from error
+    raise UserError(f'{folder}: cannot be opened: {type(error).__name__}: {one_line(error)}') from error
   captions = [caption for image in texts['captions'] for caption in image]
   owner = np.repeat(np.arange(len(features)), [len(image) for image in texts['captions']])
   return Split(split, features, captions, owner, texts['ids'])
@@ -103,7 +103,3 @@ def _check_files(folder: epath.Path, split: str, files: dict[str, int]) -> None:
     found = path.stat().length
     if found != size:
       raise UserError(f'{path}: {found} bytes, expected {size}; was the data set copied as a whole?')
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split())

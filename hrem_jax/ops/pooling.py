@@ -28,20 +28,26 @@ def masked_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k']) -> F
   return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
 
 
+def largest(x: Float[Array, 'b k d'], mask: Bool[Array, '#b k #d'], *, count: int) -> Float[Array, 'b {count} d']:
+  """Each channel's `count` largest real values along `k`, descending; 0, without a gradient, where there are fewer."""
+  # `lax.top_k` would gather the whole batch on every device, and sorts where a few passes of a maximum do.
+  position = jnp.arange(x.shape[1])[:, None]
+  left, found = jnp.broadcast_to(mask, x.shape), []
+  for _ in range(min(count, x.shape[1])):
+    first = jnp.argmax(jnp.where(left, x, -jnp.inf), axis=1, keepdims=True)  # of equals one is taken
+    chosen = left & (position == first)
+    found.append(jnp.sum(jnp.where(chosen, x, 0.0), axis=1))
+    left = left & ~chosen
+  found = jnp.stack(found, axis=1)
+  return jnp.pad(found, [(0, 0), (0, count - found.shape[1]), (0, 0)])
+
+
 def top_k_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, top_k: int = 2) -> Float[Array, 'b d']:
   """Mean of each channel's `top_k` largest values over the real fragments.
 
   An instance with fewer real fragments than `top_k` is averaged over those that it has; with none it gives zeros.
   """
-  # `lax.top_k` would gather the whole batch on every device, and sorts where two passes of a maximum do.
-  position = jnp.arange(fragments.shape[1])[:, None]
-  left = jnp.broadcast_to(mask[..., None], fragments.shape)
-  total = jnp.zeros_like(fragments[:, 0])
-  for _ in range(min(top_k, fragments.shape[1])):
-    largest = jnp.argmax(jnp.where(left, fragments, -jnp.inf), axis=1)  # [b, d]; the first of equals
-    chosen = left & (position == largest[:, None])
-    total = total + jnp.sum(jnp.where(chosen, fragments, 0.0), axis=1)
-    left = left & ~chosen
+  total = jnp.sum(largest(fragments, mask[..., None], count=top_k), axis=1)
   return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None]
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hrem_jax.ops.pooling import l2_normalize
+from hrem_jax.ops.pooling import l2_normalize, largest
 
 # Region-word and embedding products decide who is connected: a reduced-precision product would flip edges.
 PRECISION = jax.lax.Precision.HIGHEST
@@ -64,20 +64,6 @@ def best_matches(
   return jnp.where(mask & jnp.isfinite(best), best, 0.0)
 
 
-def largest(x: Float[Array, '...'], mask: Bool[Array, '...'], count: int, *, axis: int) -> Float[Array, '...']:
-  """The `count` largest of the real values along `axis`, descending; 0 where there are fewer."""
-  # `lax.top_k` would gather the whole batch on every device; for so few values passes of a maximum are as fast.
-  position = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
-  left, found = jnp.where(mask, x, -jnp.inf), []
-  for _ in range(min(count, x.shape[axis])):
-    found.append(jnp.max(left, axis=axis, keepdims=True))
-    first = jnp.argmax(left, axis=axis, keepdims=True)  # of equals one is taken
-    left = jnp.where(position == first, -jnp.inf, left)
-  found = jnp.concatenate(found, axis)
-  padding = [(0, count - found.shape[axis] if a == axis else 0) for a in range(x.ndim)]
-  return jnp.pad(jnp.where(jnp.isfinite(found), found, 0.0), padding)
-
-
 def relate_block(
   words: Float[Array, 'b w d'],
   word_mask: Bool[Array, 'b w'],
@@ -97,7 +83,7 @@ def relate_block(
     matches = best_matches(cosine, mask, asker_mask, axis=axis, asker_axis=asker_axis).squeeze(asker_axis)
     mask = mask.squeeze(asker_axis)
     mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
-    return InterRelations(mean, largest(matches, mask, top_k, axis=1))
+    return InterRelations(mean, largest(matches, mask, count=top_k))
 
   return summary(2, 1, region_mask, word_mask), summary(1, 2, word_mask, region_mask)
 

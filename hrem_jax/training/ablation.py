@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
@@ -11,11 +12,11 @@ import jax
 import ml_collections
 
 from hrem_jax import configuration
-from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
 from hrem_jax.training import loop
+from hrem_jax.training.setup import open_splits
 from hrem_jax.variants import FULL, FULL_MEMBERS, VARIANTS, describe, with_variant
 
 CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
@@ -81,14 +82,12 @@ def ablate(
 
 
 def _check_data(configs: Iterable[ml_collections.ConfigDict]) -> None:
-  """Opens every split that the trainings will read, each once."""
-  wanted = {
-    (config.data.source, config.data.directory, config.data.name, split, config.model.region_size): config.data
-    for config in configs
-    for split in ('train', config.evaluation.select_on, config.evaluation.test_split)
-  }
-  for (*_, split, region_size), data in wanted.items():  # in this order
-    open_split(data, split).check_region_size(region_size, 'expected config.model.region_size=')
+  """Opens the splits that the trainings will read; variants differ in them rarely."""
+  keys = operator.attrgetter(
+    'data.source', 'data.directory', 'data.name', 'evaluation.select_on', 'evaluation.test_split', 'model.region_size'
+  )
+  for config in {keys(config): config for config in configs}.values():
+    open_splits(config)
 
 
 def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:

@@ -50,10 +50,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
     UserError: Something is wrong; nothing was written.
   """
   configuration.validate(config, num_devices=jax.device_count())
-  train = open_split(config.data, 'train')
-  selection = open_split(config.data, config.evaluation.select_on)
-  for split in (train, selection, open_split(config.data, config.evaluation.test_split)):
-    split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
+  train, selection, _ = open_splits(config)
   run = _open_or_create(config, workdir, train)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))
   batches = TrainingBatches(
@@ -66,6 +63,15 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
   )
   optimizer = Optimizer(run.config.optimizer, batches.sampler.steps_per_epoch)
   return Setup(run, train, batches, selection, optimizer)
+
+
+def open_splits(config: ml_collections.ConfigDict) -> list[Split]:
+  """The splits that a training reads: for training, selection and test; all have features of the configured size."""
+  names = 'train', config.evaluation.select_on, config.evaluation.test_split
+  splits = [open_split(config.data, name) for name in names]
+  for split in splits:
+    split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
+  return splits
 
 
 def _open_or_create(config: ml_collections.ConfigDict, workdir: pathlib.Path, train: Split) -> Run:

@@ -13,7 +13,8 @@ from hrem_jax.errors import UserError
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
 MAY_CHANGE = (
-  'evaluation', 'training.num_epochs', 'training.log_every_steps', 'data.source', 'data.directory', 'data.cache',
+  'evaluation', 'training.num_epochs', 'training.log_every_steps', 'model.remat',
+  'data.source', 'data.directory', 'data.cache',
 )  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def default_config() -> ml_collections.ConfigDict:
     length_buckets=(16, 24, 32, 48, 64, 96, 128),  # widths of a batch of captions, [CLS] and [SEP] included
     pack=True,  # several captions in a row while training: no work on padding
     row_width=64,  # of packed rows; a longer caption makes those of its batch as wide as its bucket
-    packing_groups=0,  # captions are packed within groups, whole groups on a device; 0: one per device
+    packing_groups=0,  # captions are packed within groups; 0: one per device and part of model.parts
     drop_regions=0.2,  # probability of each region, while training
     drop_words=0.2,  # probability of each word: half masked, a tenth replaced, the rest deleted
     min_word_count=1,  # words seen less often in the training captions are <unk> (vocabularies that we build)
@@ -54,6 +55,8 @@ def default_config() -> ml_collections.ConfigDict:
     relevance_weight=1.0,  # lambda of the attention with the graph
     normalize_inputs=True,  # Fusion sees unit-norm embeddings
     dtype='float32',  # compute type of the encoders; everything between instances is float32
+    parts=1,  # a batch is encoded in so many parts, in the memory of one: exact, for one more forward pass
+    remat=False,  # BERT's layers are computed again in the backward pass: exact, less memory, one more forward pass
     weights='',  # a Hugging Face folder of a BERT, or a hub name; empty: from scratch
     vocabulary='',  # BiGRU: a SCAN / VSE++ vocabulary (JSON); empty: from the training captions
     word_vectors='',  # BiGRU: a GloVe text file of model.bigru.word_size numbers a word; empty: random
@@ -140,6 +143,7 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'model.text': (_one_of('bert', 'bigru'), "'bert' or 'bigru'"),
   'model.interaction': (_one_of('fusion', 'standalone', 'none'), "'fusion', 'standalone' or 'none'"),
   'model.dtype': (_one_of('float32', 'bfloat16'), "'float32' or 'bfloat16'"),
+  'model.parts': (_positive, 'positive'),
   'model.dropout': (lambda value: 0 <= value < 1, 'a probability below 1'),
   'model.residual_weight': (_share, 'between 0 and 1'),
   'model.embedding_size': (_positive, 'positive'),
@@ -198,9 +202,18 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
   for key in ('training.batch_size', 'evaluation.batch_size'):
     if value_at(config, key) % num_devices:
       raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by the {num_devices} devices')
-  groups = config.data.packing_groups or num_devices
-  if groups % num_devices:
-    raise UserError(f'config.data.packing_groups ({groups}) is not divisible by the {num_devices} devices')
+  parts = num_devices * config.model.parts
+  if config.training.batch_size % parts:
+    raise UserError(
+      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
+      f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)'
+    )
+  groups = config.data.packing_groups or parts
+  if groups % parts:
+    raise UserError(
+      f'config.data.packing_groups ({groups}) is not divisible by '
+      f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)'
+    )
   if config.training.batch_size % groups:
     raise UserError(
       f'config.training.batch_size ({config.training.batch_size}) is not divisible by '

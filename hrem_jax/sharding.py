@@ -10,7 +10,7 @@ AXIS = 'data'
 def data_mesh() -> Mesh:
   """All devices of all processes along the axis `data`.
 
-  Auto axes: `jax.make_mesh` gives explicit ones by default, with which Linen's Dropout raises.
+  Auto axes: the compiler splits what follows from the inputs; `jax.make_mesh` gives explicit ones by default.
   """
   return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 

@@ -62,7 +62,7 @@ class TrainingBatches:
     self._data, self._seed, self._process = config.data, config.training.seed, process
     self._buckets, self._lengths = tuple(config.data.length_buckets), tokenized.lengths
     self.sampler = make_sampler(split.owner, config)
-    self._num_groups = config.data.packing_groups or num_devices
+    self._num_groups = config.data.packing_groups or num_devices * config.model.parts
     self._usual_rows = functools.cache(self._count_usual_rows)  # looks at all captions: not for every batch
     if config.training.batch_size % process[1]:
       raise UserError(

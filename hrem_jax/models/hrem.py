@@ -68,14 +68,14 @@ class HREM(nn.Module):
 
 def build_model(config: ml_collections.ConfigDict) -> HREM:
   """The module that `config` (the section `model` of a configuration) describes."""
-  dtype = jnp.dtype(config.dtype)
+  dtype, size = jnp.dtype(config.dtype), config.embedding_size
 
   def pooling(use_graph: bool) -> FragmentPooling:
     return FragmentPooling(config.num_heads, config.dropout, config.residual_weight, use_graph, dtype)
 
   language_models = {
-    'bert': lambda: Bert(**config.bert, dtype=dtype),
-    'bigru': lambda: BiGru(**config.bigru, hidden_size=config.embedding_size, dtype=dtype),
+    'bert': lambda: Bert(**config.bert, dtype=dtype, remat=config.remat),
+    'bigru': lambda: BiGru(**config.bigru, hidden_size=size, dtype=dtype),
   }
   interaction = (config.num_heads, config.dropout, config.relevance_weight, config.normalize_inputs)
   interactions = {
@@ -84,8 +84,8 @@ def build_model(config: ml_collections.ConfigDict) -> HREM:
     'none': lambda: None,
   }
   return HREM(
-    image_encoder=ImageEncoder(config.embedding_size, pooling(config.image_graph), dtype),
-    text_encoder=TextEncoder(config.embedding_size, language_models[config.text](), pooling(config.text_graph), dtype),
+    image_encoder=ImageEncoder(size, pooling(config.image_graph), dtype, config.parts),
+    text_encoder=TextEncoder(size, language_models[config.text](), pooling(config.text_graph), dtype, config.parts),
     association=None if config.interaction == 'none' else Association(**config.association),
     interaction=interactions[config.interaction](),
   )

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hrem_jax.models.encoders import Encoded, FragmentPooling
+from hrem_jax.models.parts import join_parts, scan_parts, split_parts
 from hrem_jax.models.transformer import dense_init
 
 
@@ -64,8 +65,15 @@ class ImageEncoder(nn.Module):
   embedding_size: int
   pooling: FragmentPooling
   dtype: jnp.dtype = jnp.float32
+  num_parts: int = 1  # that a batch is pooled in while training, one after the other
 
   @nn.compact
   def __call__(self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False) -> Encoded:
     projection = RegionProjection(self.embedding_size, self.dtype, name='projection')
-    return self.pooling(projection(regions.astype(self.dtype), mask, train=train), mask, train=train)
+    # Its BatchNorm sees the whole batch.
+    fragments = projection(regions.astype(self.dtype), mask, train=train)
+    if not train or self.num_parts == 1:
+      return self.pooling(fragments, mask, train=train)
+    parts = jax.tree.map(lambda x: split_parts(x, self.num_parts), (fragments, mask))
+    encoded = scan_parts(self, lambda module, part: module.pooling(*part, train=train), parts)
+    return jax.tree.map(join_parts, encoded)

@@ -1,10 +1,12 @@
 """Tokens to a text embedding (METHOD section 1)."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from hrem_jax.models.encoders import Encoded, FragmentPooling
+from hrem_jax.models.parts import join_parts, scan_parts, split_parts
 from hrem_jax.models.transformer import dense_init
 from hrem_jax.ops.packing import Packing
 
@@ -16,12 +18,29 @@ class TextEncoder(nn.Module):
   language_model: nn.Module
   pooling: FragmentPooling
   dtype: jnp.dtype = jnp.float32
+  num_parts: int = 1  # that a batch is encoded in while training, one after the other
 
-  @nn.compact
+  def setup(self):
+    self.linear = nn.Dense(self.embedding_size, kernel_init=dense_init, dtype=self.dtype)
+
   def __call__(
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
   ) -> Encoded:
     """A row is a caption, or several with `packing` (`[p, l]`); the result has a row per caption either way."""
+    if not train or self.num_parts == 1:
+      return self._encode(tokens, mask, packing, train)
+    num_groups, group_size = (len(tokens), 1) if packing is None else packing.index.shape[:2]
+    rows_of_group = len(tokens) // num_groups
+
+    def split(x: Array) -> Array:
+      return split_parts(x, self.num_parts, rows_of_group if len(x) == len(tokens) else 1)
+
+    parts = jax.tree.map(split, (tokens, mask, packing))
+    encoded = scan_parts(self, lambda module, part: module._encode(*part, train), parts)
+    return jax.tree.map(lambda x: join_parts(x, group_size), encoded)
+
+  def _encode(
+    self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], packing: Packing | None, train: bool
+  ) -> Encoded:
     states = self.language_model(tokens, mask, packing=packing, train=train)
-    words = nn.Dense(self.embedding_size, kernel_init=dense_init, dtype=self.dtype, name='linear')(states)
-    return self.pooling(words, mask, packing=packing, train=train)
+    return self.pooling(self.linear(states), mask, packing=packing, train=train)

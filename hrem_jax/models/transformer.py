@@ -8,8 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hrem_jax.ops.attention import attention_weights
+from hrem_jax.ops.dropout import dropout
 
 dense_init = nn.initializers.xavier_uniform()
+
+
+class Dropout(nn.Module):
+  """`hrem_jax.ops.dropout` with the keys of the collection `dropout`."""
+
+  rate: float
+
+  def __call__(self, x: Float[Array, '*shape'], *, train: bool) -> Float[Array, '*shape']:
+    return dropout(self.make_rng('dropout'), x, self.rate) if train and self.rate else x
 
 
 class Attention(nn.Module):
@@ -37,7 +47,7 @@ class Attention(nn.Module):
 
     query, key, value = heads('query', x), heads('key', context), heads('value', context)
     weights = attention_weights(query, key, mask=mask, bias=bias)
-    weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(value.dtype)
+    weights = Dropout(self.dropout)(weights, train=train).astype(value.dtype)
     mixed = jnp.einsum('bhac,bche->bahe', weights, value).reshape(x.shape)  # heads side by side again
     return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name='output')(mixed)
 
@@ -71,7 +81,7 @@ class TransformerLayer(nn.Module):
     """Args: `context` is what `x` looks at (itself by default); `mask` and `bias` as in `attention_weights`."""
 
     def add_and_norm(name: str, x: Array, change: Array) -> Array:
-      change = nn.Dropout(self.dropout, deterministic=not train)(change)
+      change = Dropout(self.dropout)(change, train=train)
       # Statistics in float32 whatever the compute type.
       normed = nn.LayerNorm(self.norm_epsilon, dtype=jnp.promote_types(x.dtype, jnp.float32), name=name)(x + change)
       return normed.astype(x.dtype)
@@ -84,5 +94,5 @@ class TransformerLayer(nn.Module):
       return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)
 
     hidden = self.activation(dense('feed_forward_in', self.feed_forward_size)(x))
-    hidden = nn.Dropout(self.feed_forward_dropout, deterministic=not train)(hidden)
+    hidden = Dropout(self.feed_forward_dropout)(hidden, train=train)
     return add_and_norm('feed_forward_norm', x, dense('feed_forward_out', x.shape[-1])(hidden))

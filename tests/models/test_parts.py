@@ -1,0 +1,142 @@
+"""A batch encoded in parts, or with layers computed again, has the numbers of one that is not, in less memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import synthetic
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrem_jax.configuration import default_config
+from hrem_jax.data.batch import Batch
+from hrem_jax.data.packing import lay_out, pack_rows
+from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.models.parts import join_parts, split_parts
+from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.state import create_state
+from hrem_jax.training.step import train_step
+
+PARTS, GROUPS, CAPTIONS, WORDS, VOCABULARY = 3, 6, 18, 11, 29
+
+
+@pytest.mark.parametrize('size', [1, 2])
+def test_parts_deal_out_runs_of_rows_and_are_joined_again(size):
+  x = np.arange(12 * 5).reshape(12, 5)
+  parts = split_parts(x, 3, size)
+  assert parts.shape == (3, 4, 5)
+  first = {1: [0, 3, 6, 9], 2: [0, 1, 6, 7]}[size]
+  assert_array_equal(parts[0], x[first])
+  assert_array_equal(join_parts(parts, size), x)
+
+
+def test_each_part_has_rows_of_every_device():
+  """Consecutive rows lie on one device: here 4 devices of 6 rows."""
+  device = np.repeat(np.arange(4), 6)
+  for part in split_parts(device, 3):
+    assert_array_equal(np.bincount(part), [2] * 4)
+
+
+def make_batch(packed: bool, dtype) -> Batch:
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(2, WORDS + 1, CAPTIONS)
+  mask = np.arange(WORDS) < lengths[:, None]
+  tokens = np.where(mask, rng.integers(VOCABULARY, size=mask.shape), 0).astype(np.int32)
+  regions = rng.normal(size=(CAPTIONS, 7, synthetic.REGION_SIZE)).astype(dtype)
+  images = regions, np.arange(7) < rng.integers(1, 8, (CAPTIONS, 1))
+  ids = np.arange(CAPTIONS) // 2
+  if not packed:
+    return Batch(*images, tokens, mask, ids)
+  rows, row_mask, packing = pack_rows(tokens, mask, lay_out(lengths, num_groups=GROUPS, row_width=17), pad=0)
+  return Batch(*images, rows, row_mask, ids, packing)
+
+
+class ReturnsGradients(Optimizer):
+  """Hands the gradients out in place of new parameters."""
+
+  def update(self, grads, state, params, step, *, graph_active):
+    return grads, state, {}
+
+
+def make_step(text: str, **changes):
+  """The training step of a model without dropout, which draws differently in parts, and its first state."""
+  config = default_config()
+  config.model.update(embedding_size=24, num_heads=3, region_size=synthetic.REGION_SIZE, text=text, dropout=0.0)
+  config.model.update(dtype='float64')
+  config.model.bert.update(vocab_size=VOCABULARY, hidden_size=12, num_layers=2, num_heads=3, intermediate_size=19)
+  config.model.bert.dropout = 0.0
+  config.model.bigru.update(vocab_size=VOCABULARY, word_size=5)
+  config.model.association.keep = 1.0  # a threshold between nearly equal similarities is a coin
+  config.model.update(changes)
+  model, optimizer = build_model(config.model), ReturnsGradients(config.optimizer, 5)
+  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=True, sample_negatives=False)
+  variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
+  variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+  return jax.jit(functools.partial(train_step, seed=0, **options)), create_state(variables, optimizer)
+
+
+@pytest.mark.parametrize(
+  ('text', 'packed', 'changes'),
+  [
+    ('bert', True, dict(parts=PARTS)),
+    ('bert', False, dict(parts=PARTS)),
+    ('bigru', True, dict(parts=PARTS)),
+    ('bert', True, dict(remat=True)),
+  ],
+)
+def test_all_terms_and_gradients_are_those_of_the_whole_batch(text, packed, changes, x64):
+  batch = make_batch(packed, np.float64)
+  (expected, expected_metrics), (actual, actual_metrics) = (
+    step(state, batch) for step, state in (make_step(text), make_step(text, **changes))
+  )
+  assert float(expected_metrics['loss/enhanced']) > 0.1
+  for name, value in expected_metrics.items():
+    assert_allclose(actual_metrics[name], value, rtol=0, atol=1e-9, err_msg=name)
+  assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(expected.params)) > 0.1
+  for kind in ('params', 'batch_stats'):
+    one, other = getattr(expected, kind), getattr(actual, kind)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(functools.partial(assert_allclose, rtol=0, atol=1e-9), one, other)
+
+
+def wide_step(**changes):
+  """Compiled for a batch whose encoders take most of the memory."""
+  config = default_config()
+  config.model.update(embedding_size=32, num_heads=4, region_size=synthetic.REGION_SIZE)
+  config.model.bert.update(vocab_size=VOCABULARY, hidden_size=64, num_layers=8, num_heads=4, intermediate_size=256)
+  config.model.update(changes)
+  model, optimizer = build_model(config.model), Optimizer(config.optimizer, 5)
+  init = lambda rng: create_state(init_variables(model, rng, region_size=synthetic.REGION_SIZE), optimizer)  # noqa: E731
+  step = functools.partial(train_step, seed=0, model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  mask = np.ones((128, 8), bool)
+  rows = pack_rows(mask.astype(np.int32), mask, lay_out(mask.sum(axis=1), num_groups=8, row_width=32), pad=0)
+  regions = np.zeros((128, 7, synthetic.REGION_SIZE), np.float32)
+  batch = Batch(regions, np.ones((128, 7), bool), *rows[:2], np.arange(128), rows[2])
+  return jax.jit(step).lower(jax.eval_shape(init, jax.random.key(0)), batch).compile()
+
+
+def test_parts_and_computing_again_save_memory():
+  whole, parts, again = (
+    wide_step(**changes).memory_analysis().temp_size_in_bytes for changes in ({}, dict(parts=8), dict(remat=True))
+  )
+  assert parts < 0.4 * whole
+  assert again < 0.5 * whole
+
+
+def test_every_part_has_dropout_of_its_own():
+  """Equal captions and images in all parts: equal embeddings if they shared a mask."""
+  config = default_config()
+  config.model.update(embedding_size=24, num_heads=3, region_size=synthetic.REGION_SIZE, parts=PARTS)
+  config.model.bert.update(vocab_size=VOCABULARY, hidden_size=12, num_layers=1, num_heads=3, intermediate_size=19)
+  model = build_model(config.model)
+  variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
+  inputs = {
+    'encode_images': (np.ones((PARTS, 7, synthetic.REGION_SIZE), np.float32), np.ones((PARTS, 7), bool)),
+    'encode_texts': (np.ones((PARTS, WORDS), np.int32), np.ones((PARTS, WORDS), bool)),
+  }
+  for method, arrays in inputs.items():
+    options = dict(method=method, train=True, rngs={'dropout': jax.random.key(1)}, mutable=['batch_stats'])
+    embedding = model.apply(variables, *map(jnp.asarray, arrays), **options)[0].embedding
+    assert embedding.shape == (PARTS, 24)
+    assert len(np.unique(np.asarray(embedding).round(4), axis=0)) == PARTS

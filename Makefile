@@ -8,7 +8,7 @@ EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo ,cuda12)
 COMMA := ,
 EXTRAS = $(if $(EXTRA),$(COMMA)$(patsubst $(COMMA)%,%,$(EXTRA)))
 
-.PHONY: demo test test-slow lint minilm clean
+.PHONY: demo test test-slow lint bench minilm clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m hrem_jax prepare-demo --output data
@@ -20,6 +20,10 @@ test: $(VENV)/.dev lint
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# All figures of docs/performance.md on this machine, to benchmarks/latest.json; half an hour on two cores.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

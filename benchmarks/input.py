@@ -33,6 +33,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from measure import Figure, show
 
 NUM_IMAGES, CAPTIONS_PER_IMAGE, NUM_HELD_OUT = 113_287, 5, 100
 NUM_REGIONS, REGION_SIZE = 36, 2048
@@ -129,35 +130,22 @@ def in_new_process(arguments: argparse.Namespace, folder: pathlib.Path, text: st
   return measured | dict(seconds=measured['finished'] - started)
 
 
-def compare(arguments: argparse.Namespace, folder: pathlib.Path, text: str):
-  """Yields name, figure, unit and limit (None: told, not promised), and a note."""
+def compare(arguments: argparse.Namespace, folder: pathlib.Path, text: str) -> Iterator[Figure]:
   peak = 0.0
   for cache, limit in (('empty cache', 60), ('with the cache', 10)):
     start = in_new_process(arguments, folder, text)
     peak = max(peak, start['gigabytes'])
-    yield f'{text}: start, {cache}', start['seconds'], 's', limit, f'{start["processor"]:.1f} s of the processor'
+    note = f'{start["processor"]:.1f} s of the processor'
+    yield Figure(f'{text}: start, {cache}', start['seconds'], 's', at_most=limit, note=note)
   reading = in_new_process(arguments, folder, text, batches=arguments.batches)
   for name in ('cached', 'dropped'):
     wall, processor = reading[name]
     note = f'{processor:.0f} per second of the processor'
-    yield f'{text}: examples/s on one core, file {name}', wall, '', None, note
+    yield Figure(f'{text}: examples/s on one core, file {name}', wall, note=note)
   for rate, times in ((arguments.step_examples_per_second, 5), (DEMO_RATE, None)):
-    yield f'{text}: times a step of {rate:g} examples/s', wall / rate, 'x', times, ''
+    yield Figure(f'{text}: times a step of {rate:g} examples/s', wall / rate, 'x', at_least=times)
   note = f'{peak:.2f} GB at the start'
-  yield f'{text}: peak memory, {arguments.batches} batches', max(peak, reading['gigabytes']), 'GB', 2, note
-
-
-def report(rows) -> None:
-  """A table, row by row as they are measured, and a line of JSON."""
-  print(f'load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores', flush=True)
-  results = []
-  for name, figure, unit, limit, note in rows:
-    target = None if limit is None else f'at {"least" if unit == "x" else "most"} {limit}'
-    met = None if limit is None else figure >= limit if unit == 'x' else figure <= limit
-    results.append(dict(name=f'input, {name}', figure=round(figure, 2), target=target and f'{target} {unit}', met=met))
-    verdict = '' if limit is None else f'{target:<12}{"met" if met else "MISSED":<7}'
-    print(f'{name:<46}{figure:>9.2f} {unit:<4}{verdict:<20}{note}', flush=True)
-  print(json.dumps(results))
+  yield Figure(f'{text}: peak memory, {arguments.batches} batches', max(peak, reading['gigabytes']), 'GB', 2, note=note)
 
 
 def main():
@@ -174,7 +162,7 @@ def main():
   with tempfile.TemporaryDirectory() as name:
     folder, texts = pathlib.Path(name), ['bigru', 'bert'] if arguments.weights else ['bigru']
     write_files(folder / 'coco_precomp', arguments.weights)
-    report(row for text in texts for row in compare(arguments, folder, text))
+    show('input', (row for text in texts for row in compare(arguments, folder, text)))
 
 
 if __name__ == '__main__':

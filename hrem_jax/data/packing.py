@@ -35,10 +35,26 @@ def lay_out(lengths: Int[np.ndarray, ' t'], *, num_groups: int, row_width: int, 
   return Layout(np.stack(placed), round_up(num_rows), row_width)
 
 
-def usual_rows(lengths: Int[np.ndarray, ' n'], num_captions: int, row_width: int) -> int:
-  """Rows in which nearly any `num_captions` of these captions fit: with them as minimum, one shape is nearly all."""
+def balanced_order(lengths: Int[np.ndarray, ' t'], num_groups: int) -> Int[np.ndarray, ' t']:
+  """An order of captions in which `num_groups` runs of equally many have nearly equally many words.
+
+  Captions are dealt out longest first, forwards and backwards in turn. Few captions differ much in their sum, and every
+  group would have to have the rows of the longest one.
+  """
+  if num_groups == 1:
+    return np.arange(len(lengths))
+  dealt = np.argsort(-lengths, kind='stable').reshape(-1, num_groups)
+  dealt[1::2] = dealt[1::2, ::-1]
+  return dealt.T.ravel()
+
+
+def usual_rows(lengths: Int[np.ndarray, ' n'], num_captions: int, row_width: int, *, num_groups: int = 1) -> int:
+  """Rows of a group in which nearly any batch of `num_captions` of these captions fits, if it is balanced.
+
+  With them as the minimum nearly all batches have one shape.
+  """
   words = num_captions * lengths.mean() + 3 * num_captions**0.5 * lengths.std()
-  return int(np.ceil(words / row_width))
+  return int(np.ceil(words / num_groups / row_width))
 
 
 def _first_fit(lengths: Int[np.ndarray, ' c'], row_width: int) -> Int[np.ndarray, ' c']:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.batch import Batch
-from hrem_jax.data.packing import Layout, lay_out, pack_rows, round_up, usual_rows
+from hrem_jax.data.packing import Layout, balanced_order, lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.samplers import make_sampler
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
@@ -83,6 +83,9 @@ class TrainingBatches:
     epoch, captions = self.sampler.batch(step)
     # Shapes follow from the lengths of the whole batch before augmentation: all processes agree on them.
     lengths = np.minimum(self._lengths[captions], self._buckets[-1])
+    if self._data.pack:  # the losses do not look at the order
+      order = balanced_order(lengths, self._num_groups)
+      captions, lengths = captions[order], lengths[order]
     width = bucket_for(int(lengths.max()), self._buckets)
     captions = np.array_split(captions, self._process[1])[self._process[0]]
     images = self._split.owner[captions]
@@ -102,11 +105,12 @@ class TrainingBatches:
 
   def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
     row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
-    min_rows = self._usual_rows(len(lengths) // self._num_groups, row_width)
+    min_rows = self._usual_rows(len(lengths), row_width)
     return lay_out(lengths, num_groups=self._num_groups, row_width=row_width, min_rows=min_rows)
 
   def _count_usual_rows(self, num_captions: int, row_width: int) -> int:
-    return usual_rows(np.minimum(self._lengths, self._buckets[-1]), num_captions, row_width)
+    lengths = np.minimum(self._lengths, self._buckets[-1])
+    return usual_rows(lengths, num_captions, row_width, num_groups=self._num_groups)
 
   def _augmented(self, caption: int, rng: np.random.Generator) -> Int[np.ndarray, ' w']:
     tokens, words = self._tokenized.caption(caption)

@@ -96,7 +96,7 @@ def fragment_relations(
   *,
   top_k: int = 10,
   block_size: int = 8,
-  num_widths: int = 8,
+  num_widths: int = 14,
 ) -> tuple[InterRelations, InterRelations]:
   """Instance relations from fragment relations: every region of the batch with every word of the batch.
 

@@ -1,0 +1,60 @@
+"""Runs all benchmarks, one after the other, and writes what they found to `benchmarks/latest.json`.
+
+A list of `{name, figure, target, met}`; `make bench` calls this. The PyTorch peer takes part where torch is installed.
+
+  python benchmarks/run.py [--weights FOLDER_OF_A_BERT]   # the folder only for its WordPiece vocabulary
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).parent
+OUTPUT = HERE / 'latest.json'
+
+
+def run(script: str, *options: str) -> list[dict]:
+  """Its figures; what it prints is shown as it comes."""
+  print(f'\n$ python benchmarks/{script} {" ".join(options)}', flush=True)
+  started, last = time.perf_counter(), ''
+  command = [sys.executable, str(HERE / script), *options]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent) as child:
+    for line in child.stdout:
+      if line.startswith('[{'):
+        last = line
+      else:
+        print(line, end='', flush=True)
+  if child.returncode:
+    sys.exit(f'benchmarks/{script} ended with status {child.returncode}; {OUTPUT.name} is left as it was')
+  print(f'({time.perf_counter() - started:.0f} s)', flush=True)
+  return json.loads(last)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--weights', help='folder of a BERT, to measure the start with its vocabulary')
+  arguments = parser.parse_args()
+  scripts = [
+    ('association.py',),
+    ('step.py',),
+    ('evaluation.py',),
+    ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
+    ('scaling.py',),
+  ]
+  if (HERE / 'torch_peer.py').is_file() and importlib.util.find_spec('torch'):
+    scripts.append(('torch_peer.py',))
+  results = [figure for script in scripts for figure in run(*script)]
+  OUTPUT.write_text('[\n' + ',\n'.join(f'  {json.dumps(figure)}' for figure in results) + '\n]\n')
+  promised = [figure for figure in results if figure['target']]
+  missed = [figure for figure in promised if not figure['met']]
+  print(f'\n{OUTPUT}: {len(promised) - len(missed)} of {len(promised)} targets met')
+  for figure in missed:
+    print(f'  missed: {figure["name"]}: {figure["figure"]}, target {figure["target"]}')
+
+
+if __name__ == '__main__':
+  main()

@@ -13,7 +13,7 @@ from hrem_jax.errors import UserError
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
 MAY_CHANGE = (
-  'evaluation', 'training.num_epochs', 'training.log_every_steps', 'model.remat',
+  'evaluation', 'training.num_epochs', 'training.log_every_steps', 'training.max_skipped_steps', 'model.remat',
   'data.source', 'data.directory', 'data.cache',
 )  # fmt: skip
 
@@ -101,6 +101,7 @@ def default_config() -> ml_collections.ConfigDict:
     seed=0,
     log_every_steps=20,
     checkpoint_every_steps=1000,  # between those of the evaluations
+    max_skipped_steps=10,  # so many updates in a row that are not finite end the training
   )
   config.evaluation = dict(
     every_epochs=1.0,  # how often the selection split is evaluated; fractions are fine
@@ -164,6 +165,7 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'training.num_epochs': (_positive, 'positive'),
   'training.log_every_steps': (_positive, 'positive'),
   'training.checkpoint_every_steps': (_positive, 'positive'),
+  'training.max_skipped_steps': (_positive, 'positive'),
   'evaluation.every_epochs': (_positive, 'positive'),
   'evaluation.select_on': (_one_of('dev', 'test'), "'dev' or 'test'"),
   'evaluation.protocol': (_one_of('all', 'coco'), "'all' or 'coco'"),
@@ -185,40 +187,26 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
     value = value_at(config, key)
     if not is_fine(value):
       raise UserError(f'config.{key} is {value!r}, expected {expected}')
-  if config.model.embedding_size % config.model.num_heads:
-    raise UserError(
-      f'config.model.embedding_size ({config.model.embedding_size}) is not divisible by '
-      f'config.model.num_heads ({config.model.num_heads})'
-    )
-  images_per_cluster = config.data.neighbours.images_per_cluster
-  if config.data.sampler == 'neighbours' and config.training.batch_size % images_per_cluster:
-    raise UserError(
-      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
-      f'config.data.neighbours.images_per_cluster ({images_per_cluster})'
-    )
   for key in ('model.vocabulary', 'model.word_vectors'):
     if value_at(config, key) and config.model.text != 'bigru':
       raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")
+
+  def must_divide(key: str, divisor: int, name: str):
+    if value_at(config, key) % divisor:
+      raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by {name}')
+
+  num_heads, images_per_cluster = config.model.num_heads, config.data.neighbours.images_per_cluster
+  must_divide('model.embedding_size', num_heads, f'config.model.num_heads ({num_heads})')
+  if config.data.sampler == 'neighbours':
+    name = f'config.data.neighbours.images_per_cluster ({images_per_cluster})'
+    must_divide('training.batch_size', images_per_cluster, name)
   for key in ('training.batch_size', 'evaluation.batch_size'):
-    if value_at(config, key) % num_devices:
-      raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by the {num_devices} devices')
+    must_divide(key, num_devices, f'the {num_devices} devices')
   parts = num_devices * config.model.parts
-  if config.training.batch_size % parts:
-    raise UserError(
-      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
-      f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)'
-    )
+  for key in ('training.batch_size', 'data.packing_groups'):
+    must_divide(key, parts, f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)')
   groups = config.data.packing_groups or parts
-  if groups % parts:
-    raise UserError(
-      f'config.data.packing_groups ({groups}) is not divisible by '
-      f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)'
-    )
-  if config.training.batch_size % groups:
-    raise UserError(
-      f'config.training.batch_size ({config.training.batch_size}) is not divisible by '
-      f'config.data.packing_groups ({groups})'
-    )
+  must_divide('training.batch_size', groups, f'config.data.packing_groups ({groups})')
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -18,8 +19,9 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line
 from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.retrieval.checksums import verify
 from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import evaluate
 from hrem_jax.sharding import data_mesh, replicate
@@ -55,12 +57,34 @@ def score_of(metrics: dict) -> float:
   return metrics['rsum']
 
 
+def step_folders(folder: pathlib.Path) -> list[int]:
+  """The steps of the checkpoints in a folder, whole or not."""
+  return sorted(int(path.name) for path in folder.glob('*') if path.is_dir() and path.name.isdecimal())
+
+
+def check_scores(checkpoint: pathlib.Path) -> None:
+  """Raises UserError where a checkpoint was evaluated and its score cannot be read."""
+  path = checkpoint / 'metrics' / 'metrics'
+  if not path.parent.is_dir():
+    return
+  try:
+    score_of(json.loads(path.read_text('utf-8')))
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: expected JSON with the rsum of the selection split: {one_line(error)}') from error
+
+
 def best_step(workdir: pathlib.Path) -> int:
-  """The step of the checkpoint with the highest rSum on the selection split; the newest if none was evaluated."""
+  """The step of the checkpoint with the highest rSum on the selection split; the newest if none was evaluated.
+
+  Raises:
+    UserError: There is no checkpoint, or the score of one cannot be read: it may be the best.
+  """
   # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
   options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
   folder = (workdir / CHECKPOINTS).absolute()
   step = None
+  for found in step_folders(folder):
+    check_scores(folder / str(found))
   if folder.is_dir():
     with ocp.CheckpointManager(folder, options=options) as manager:
       step = manager.best_step()
@@ -71,7 +95,12 @@ def best_step(workdir: pathlib.Path) -> int:
 
 
 def restore_variables(workdir: pathlib.Path, step: int) -> dict:
-  """Parameters and batch statistics of a checkpoint as host arrays, without the optimizer's state."""
+  """Parameters and batch statistics of a checkpoint as host arrays, without the optimizer's state.
+
+  Raises:
+    UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
+  """
+  verify(workdir / CHECKPOINTS / str(step))
   folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
@@ -82,8 +111,8 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
       return checkpointer.restore(folder, args=restore)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-      raise UserError(f'{folder}: not a whole checkpoint: {error}') from error
+    except Exception as error:  # Orbax raises all kinds, bare `Exception` among them
+      raise UserError(f'{folder}: not a whole checkpoint: {one_line(error)[:400]}') from error
 
 
 class Evaluator:
@@ -94,10 +123,22 @@ class Evaluator:
     self.encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
 
   def embed(self, variables: dict, split: Split):
-    """Embeddings of the images `[i, d]` and of the captions `[t, d]`."""
+    """Embeddings of the images `[i, d]` and of the captions `[t, d]`.
+
+    Raises:
+      UserError: One is not finite: a model that broke must not get a recall.
+    """
     tokenize = functools.partial(cached_tokens, folder=cache_folder(self._run.config.data.cache))
     images = self.encoder.encode_images(variables, split.features)
-    return images, self.embed_texts(variables, split.captions, tokenize)
+    texts = self.embed_texts(variables, split.captions, tokenize)
+    for what, embeddings in (('images', images), ('captions', texts)):
+      is_broken = ~np.isfinite(embeddings).all(axis=1)
+      if is_broken.any():
+        raise UserError(
+          f'split {split.name}: NaN or infinite embeddings of {is_broken.sum()} of {len(embeddings)} {what}, the first '
+          f'at position {is_broken.argmax()}; expected are a model that has not diverged and finite features'
+        )
+    return images, texts
 
   def embed_texts(
     self, variables: dict, texts: Sequence[str], tokenize: Callable[[list[str], TextTokenizer], TokenizedCaptions]
@@ -111,7 +152,7 @@ class Evaluator:
     return self.encoder.encode_texts(variables, tokenize(unique.tolist(), tokenizer), tokenizer, max_width)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Raises FloatingPointError where an embedding is not finite: a model that broke must not get a recall."""
+    """Metrics of the embeddings of `embed`."""
     images, texts = self.embed(variables, split)
     return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
 

@@ -15,7 +15,9 @@ from hrem_jax.retrieval.protocols import format_table
 from hrem_jax.retrieval.run import Evaluator
 from hrem_jax.sharding import data_mesh, split_batch
 from hrem_jax.training.checkpoint import Checkpoints
+from hrem_jax.training.guard import Guard
 from hrem_jax.training.neighbours import Neighbours
+from hrem_jax.training.preemption import Stopped, StopRequests
 from hrem_jax.training.progress import Progress
 from hrem_jax.training.setup import Setup, first_state, prepare
 from hrem_jax.training.state import TrainState, count_parameters
@@ -25,15 +27,21 @@ from hrem_jax.training.step import jit_train_step
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Trains, selects the best checkpoint on the selection split, and evaluates it once on the test split.
 
-  Called again with the same arguments it goes on from the newest checkpoint.
+  Called again with the same arguments it goes on from the newest checkpoint, as if it had never ended.
 
   Returns:
     The metrics of the test split, also in `workdir/results.json`.
 
   Raises:
-    UserError: Something in the configuration, the data or the workdir is wrong.
+    UserError: Something in the configuration, the data or the workdir is wrong, or the training diverged.
+    Stopped: SIGTERM or Ctrl-C came; what was done is saved.
   """
   keep_compiled(config)
+  with StopRequests() as stop:
+    return _train(config, workdir, stop)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopRequests) -> dict[str, float]:
   setup, mesh = prepare(config, workdir), data_mesh()
   iterator = read_ahead(setup.batches, setup.num_steps)
   with Checkpoints(workdir) as checkpoints:
@@ -43,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
       Neighbours(setup, workdir, progress) as neighbours,
     ):
       progress.say(summary(setup, state))
-      _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours)
+      _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours, stop)
       progress.end_bar()
       step, metrics = evaluate_best(workdir)
       progress.evaluation(step, config.evaluation.test_split, metrics)
@@ -64,25 +72,43 @@ def _run_steps(
   checkpoints: Checkpoints,
   progress: Progress,
   neighbours: Neighbours,
+  stop: StopRequests,
 ):
-  """From the state's step to the last one."""
+  """From the state's step to the last one, or to where it is asked to stop."""
   config, first_step = setup.run.config, int(state.step)
   evaluator = Evaluator(setup.run, mesh)
   update = CompiledSteps(setup, mesh, progress)
+  guard = Guard(config.training.max_skipped_steps, checkpoints.describe_newest)
+
+  def end_if_asked(step: int) -> None:
+    """Between two steps."""
+    if not stop.after(step):
+      return
+    if step > first_step:
+      guard.settle()
+      checkpoints.save(state, iterator, None)
+      checkpoints.wait()
+    progress.say(f'stopped after step {step} as asked; the same command goes on from there')
+    raise Stopped(stop.exit_status)
+
   evaluate_every = max(round(config.evaluation.every_epochs * setup.batches.sampler.steps_per_epoch), 1)
   for step in range(first_step + 1, setup.num_steps + 1):
+    end_if_asked(step - 1)
     neighbours.before_step(step - 1, state, evaluator.encoder)
     state, metrics = update(state, split_batch(next(iterator), mesh))
+    guard.watch(step, metrics)
     is_last = step == setup.num_steps
     if step % config.training.log_every_steps == 0 or is_last:
       progress.training(step, {name: float(value) for name, value in metrics.items()})
-    scores = None
-    with progress.pause():
-      if step % evaluate_every == 0 or is_last:
-        scores = _select(evaluator, setup, state, progress)
-      if scores or step % config.training.checkpoint_every_steps == 0:
+      checkpoints.tidy()
+    is_evaluated = step % evaluate_every == 0 or is_last
+    if is_evaluated or step % config.training.checkpoint_every_steps == 0:
+      with progress.pause():
+        guard.settle()
+        scores = _select(evaluator, setup, state, progress) if is_evaluated else None
         checkpoints.save(state, iterator, scores)
   checkpoints.wait()
+  end_if_asked(setup.num_steps)
 
 
 def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Progress) -> dict[str, float]:

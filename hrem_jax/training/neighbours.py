@@ -90,12 +90,12 @@ def cluster(features: Float[np.ndarray, 'i f'], num_clusters: int, *, seed: tupl
   """K-means: the cluster of each row, from 0. A function of its arguments, however many threads there are.
 
   Raises:
-    FloatingPointError: A feature is NaN or infinite.
+    UserError: A feature is NaN or infinite.
   """
   from sklearn.cluster import MiniBatchKMeans  # slow to import, and needed by few trainings
 
   if not np.isfinite(features).all():
-    raise FloatingPointError('NaN or infinite embeddings of training images: no clusters for neighbour batches')
+    raise UserError('NaN or infinite embeddings of training images: no clusters for neighbour batches')
   kmeans = MiniBatchKMeans(
     num_clusters,
     n_init=1,

@@ -6,11 +6,15 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import tensorboardX
 import tqdm
+
+from hrem_jax.files import write_text
+
+METRICS_FILE = 'metrics.jsonl'
 
 
 class Progress:
@@ -18,7 +22,8 @@ class Progress:
 
   Args:
     workdir: Gets `metrics.jsonl`, one object per report, and `tensorboard/`.
-    first_step, num_steps: From where to where this start goes.
+    first_step, num_steps: From where to where this start goes. Reports of later steps, which a run that was killed left
+      behind, are taken out: those steps are done again.
     steps_per_epoch, batch_size: For epochs and rates.
   """
 
@@ -26,11 +31,12 @@ class Progress:
     self._is_first_process = jax.process_index() == 0
     self._steps_per_epoch, self._batch_size, self._num_steps = steps_per_epoch, batch_size, num_steps
     self._last_step, self._last_time = first_step, time.perf_counter()
-    self._bar = self._json = self._board = None
+    self._bar = self._board = None
     if not self._is_first_process:
       return
-    self._json = (workdir / 'metrics.jsonl').open('a', encoding='utf-8')
-    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+    self._path = workdir / METRICS_FILE
+    self._keep(lambda report: report['step'] <= first_step)
+    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
     if sys.stderr.isatty():
       layout = '{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {postfix}'
       self._bar = tqdm.tqdm(total=num_steps, initial=first_step, dynamic_ncols=True, bar_format=layout)
@@ -39,7 +45,7 @@ class Progress:
     return self
 
   def __exit__(self, *error):
-    for writer in (self._bar, self._json, self._board):
+    for writer in (self._bar, self._board):
       if writer is not None:
         writer.close()
 
@@ -86,30 +92,43 @@ class Progress:
     self._last_time += time.perf_counter() - started
 
   def evaluation(self, step: int, split: str, metrics: dict[str, float]) -> None:
-    """Metrics of a whole split."""
+    """Metrics of a whole split; they take the place of earlier ones of the same checkpoint."""
+    if self._is_first_process:
+      self._keep(lambda report: (report['kind'], report['step']) != (split, step))
     self._write(split, step, metrics)
 
   def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
     if not self._is_first_process:
       return
     record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **metrics}
-    self._json.write(json.dumps(record) + '\n')
-    self._json.flush()
+    with self._path.open('a', encoding='utf-8') as file:
+      file.write(json.dumps(record) + '\n')
     for name, value in metrics.items():
       self._board.add_scalar(f'{kind}/{name}', value, step)
     self._board.flush()
 
+  def _keep(self, is_kept: Callable[[dict], bool]) -> None:
+    """Rewrites the file, if something is to be taken out of it: at once or not at all."""
+    lines = self._path.read_text('utf-8', errors='replace').splitlines() if self._path.is_file() else []
+    kept = [line for line in lines if (report := _report(line)) and is_kept(report)]
+    if kept != lines:
+      write_text(self._path, ''.join(f'{line}\n' for line in kept))
+
+
+def _report(line: str) -> dict | None:
+  """None for the last line of a killed run."""
+  try:
+    report = json.loads(line)
+    return report if {'kind', 'step'} <= report.keys() else None
+  except (ValueError, AttributeError):
+    return None
+
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
-  """The reports in `metrics.jsonl`, by step; of a step that was reported twice (a restart) the later one stays."""
-  path = workdir / 'metrics.jsonl'
+  """The reports in `metrics.jsonl`, by step; of a step that was reported twice the later one stays."""
+  path = workdir / METRICS_FILE
   if not path.is_file():
     return []
-  reports = {}
-  for line in path.read_text('utf-8').splitlines():
-    try:
-      report = json.loads(line)
-      reports[report['kind'], report['step']] = report
-    except (ValueError, KeyError):
-      continue  # the last line of a killed run
+  found = filter(None, map(_report, path.read_text('utf-8', errors='replace').splitlines()))
+  reports = {(report['kind'], report['step']): report for report in found}
   return sorted(reports.values(), key=lambda report: report['step'])

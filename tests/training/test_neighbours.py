@@ -160,7 +160,7 @@ def test_seed_and_phase_draw_other_centres():
 def test_a_broken_model_gives_no_clusters():
   points = np.ones((20, 3), np.float32)
   points[7, 1] = np.nan
-  with pytest.raises(FloatingPointError, match='NaN or infinite embeddings of training images'):
+  with pytest.raises(UserError, match='NaN or infinite embeddings of training images'):
     cluster(points, 2, seed=(0, 0))
 
 

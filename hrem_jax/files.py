@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import secrets
 from collections.abc import Iterator
 
 
@@ -11,7 +12,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields a temporary path beside `path` to write to; it takes the place of `path` only if nothing was raised."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{os.getpid()}.{path.name}')  # the suffix stays: numpy.save looks at it
+  # Not the process id, which is 1 in every container. The suffix stays: numpy.save looks at it.
+  temporary = path.with_name(f'.{secrets.token_hex(4)}.{path.name}')
   try:
     yield temporary
     os.replace(temporary, path)

@@ -16,16 +16,26 @@ WORKDIR = flags.DEFINE_multi_string(
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'What to do.')
 DATA = flags.DEFINE_string('data', None, DATA_HELP)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the results of several workdirs.')
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where no cluster says it (launch/).')
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are, with --coordinator.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0, with --coordinator.')
 flags.mark_flag_as_required('workdir')
 
 
 def main(argv: list[str]) -> None:
   # After the flags: --help and mistakes need not wait for JAX.
-  from hrem_jax.retrieval.evaluation import evaluate_best, evaluate_ensemble
-  from hrem_jax.training import loop
+  from hrem_jax import distributed
 
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: options are written --name=value')
+  with distributed.processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value):
+    train_or_evaluate()
+
+
+def train_or_evaluate() -> None:
+  from hrem_jax.retrieval.evaluation import evaluate_best, evaluate_ensemble
+  from hrem_jax.training import loop
+
   workdir, *others = (pathlib.Path(value).expanduser() for value in WORKDIR.value)
   output = OUTPUT.value and pathlib.Path(OUTPUT.value).expanduser()
   if output and not others:

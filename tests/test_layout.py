@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'errors', 'files'},
-  {'command_line', 'configuration', 'sharding', 'variants'},
+  {'command_line', 'configuration', 'distributed', 'sharding', 'variants'},
   {'data', 'models', 'ports'},
   {'retrieval'},
   {'training'},

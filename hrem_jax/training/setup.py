@@ -18,6 +18,7 @@ from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
+from hrem_jax.distributed import check_shared
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
@@ -87,6 +88,7 @@ def _open_or_create(config: ml_collections.ConfigDict, workdir: pathlib.Path, tr
   if jax.process_index() == 0:
     write_text(workdir / TOKENIZER_FILE, tokenizer.to_json())
     write_text(workdir / CONFIG_FILE, configuration.to_json(resolved))
+  check_shared(workdir / CONFIG_FILE)
   return Run(resolved, tokenizer, build_model(resolved.model))
 
 

@@ -1,0 +1,63 @@
+"""A program for `test_distributed.py`: 20 steps on whatever devices and processes there are, and what came of them.
+
+`twenty_steps.py --data=DIRECTORY --output=FILE.npz [--coordinator=... --num_processes=... --process_id=...]` writes the
+gradient of every parameter at the first parameters, all metrics of all steps, and the parameters after the last one.
+"""
+
+import argparse
+import pathlib
+
+import flax
+import jax
+import numpy as np
+import synthetic
+
+from hrem_jax.distributed import processes
+from hrem_jax.sharding import data_mesh, split_batch
+from hrem_jax.training.setup import first_state, prepare
+from hrem_jax.training.step import jit_train_step
+
+NUM_STEPS, WARMUP_STEPS = 20, 8
+
+
+def run(directory: pathlib.Path, workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  config = synthetic.tiny_config(directory)
+  config.data.packing_groups = 8  # wherever it runs: dropout is drawn by place in the rows
+  config.optimizer.clip_norm = 1e9
+  setup, mesh = prepare(config, workdir), data_mesh()
+  options = dict(model=setup.run.model, optimizer=setup.optimizer, loss=config.loss)
+  steps = [jit_train_step(mesh, graph_active=active, **options) for active in (False, True)]
+  batch = split_batch(setup.batches.batch(0), mesh)
+  state, _ = steps[True](first_state(setup, mesh), batch, 0)
+  # After one update Adam's first moment is a tenth of the gradient.
+  found = _flat('gradient', {name: moments[0].mu for name, moments in state.optimizer.items()})
+  state, metrics = first_state(setup, mesh), {}
+  for step in range(NUM_STEPS):
+    batch = split_batch(setup.batches.batch(step), mesh)
+    state, reported = steps[step >= WARMUP_STEPS](state, batch, 0)
+    for name, value in reported.items():
+      metrics.setdefault(f'metric/{name}', []).append(float(value))
+  return found | {name: np.array(values) for name, values in metrics.items()} | _flat('parameter', state.params)
+
+
+def _flat(kind: str, tree: dict) -> dict[str, np.ndarray]:
+  flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+  return {f'{kind}/{name}': np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--output', type=pathlib.Path, required=True)
+  parser.add_argument('--coordinator')
+  parser.add_argument('--num_processes', type=int)
+  parser.add_argument('--process_id', type=int)
+  arguments = parser.parse_args()
+  with processes(arguments.coordinator, arguments.num_processes, arguments.process_id):
+    found = run(arguments.data, arguments.output.with_suffix(''))
+    if jax.process_index() == 0:
+      np.savez(arguments.output, devices=jax.device_count(), processes=jax.process_count(), **found)
+
+
+if __name__ == '__main__':
+  main()

@@ -160,7 +160,10 @@ def test_local_processes_pass_signals_on(tmp_path, number):
   lines = 'trap "sleep 1; echo saved $id; exit 75" TERM; echo ready; while true; do sleep 0.1; done'
   environment = os.environ | process(tmp_path, lines)
   command = [LAUNCH / 'local_processes.sh', '2', '--', 'x']
+  # Tests that run in the background ignore Ctrl-C, and so would all that they start.
+  handler = signal.signal(signal.SIGINT, signal.default_int_handler)
   running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  signal.signal(signal.SIGINT, handler)
   assert {running.stdout.readline() for _ in range(2)} == {'ready\n', '[1] ready\n'}
   running.send_signal(number)
   output, errors = running.communicate(timeout=30)

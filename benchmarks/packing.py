@@ -12,16 +12,13 @@ import time
 import jax
 import ml_collections
 import numpy as np
+from measure import build_step
 
 from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.packing import lay_out, pack_rows
 from hrem_jax.data.pipeline import bucket_for
-from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.sharding import data_mesh, replicate, split_batch
-from hrem_jax.training.optimizer import Optimizer
-from hrem_jax.training.state import create_state
-from hrem_jax.training.step import jit_train_step
 
 BUCKETS = (16, 20, 24, 28, 32)
 PAD = 0
@@ -60,12 +57,9 @@ def make_batches(arguments: argparse.Namespace) -> dict[str, Batch]:
 
 def seconds_per_step(config: ml_collections.ConfigDict, batch: Batch, arguments: argparse.Namespace) -> float:
   """The fastest of some steps after one that warms up."""
-  mesh, model = data_mesh(), build_model(config.model)
-  optimizer = Optimizer(config.optimizer, steps_per_epoch=1000)
-  variables = init_variables(model, jax.random.key(0), region_size=config.model.region_size)
-  state, batch = replicate(create_state(variables, optimizer), mesh), split_batch(batch, mesh)
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=arguments.graph)
-  step, times = jit_train_step(mesh, **options), []
+  (step, init), mesh, times = build_step(config, graph=arguments.graph), data_mesh(), []
+  # Where the step leaves its state: from elsewhere the second step would be compiled again.
+  state, batch = replicate(init(jax.random.key(0)), mesh), split_batch(batch, mesh)
   for _ in range(arguments.steps + 1):
     started = time.perf_counter()
     state, _ = jax.block_until_ready(step(state, batch, 0))

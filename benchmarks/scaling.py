@@ -16,32 +16,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import jax
 import numpy as np
-from measure import Figure, make_batch, show
+from hlo import costs
+from measure import Figure, build_step, make_batch, show
+
+from hrem_jax.configuration import default_config
 
 BATCH = 128
 
 
 def compile_step(num_devices: int, batch_size: int) -> dict:
   """In a process of its own, whose number of devices is set before JAX starts."""
-  import jax
-  from hlo import costs
-
-  from hrem_jax.configuration import default_config
-  from hrem_jax.models.hrem import build_model, init_variables
-  from hrem_jax.sharding import data_mesh
-  from hrem_jax.training.optimizer import Optimizer
-  from hrem_jax.training.state import create_state
-  from hrem_jax.training.step import jit_train_step
-
   config = default_config()
   batch = make_batch(config, batch_size, num_groups=num_devices)
-  model, optimizer = build_model(config.model), Optimizer(config.optimizer, steps_per_epoch=1000)
-
-  def init(rng):
-    return create_state(init_variables(model, rng, region_size=config.model.region_size), optimizer)
-
-  step = jit_train_step(data_mesh(), model=model, optimizer=optimizer, loss=config.loss, graph_active=True)
+  step, init = build_step(config, graph=True)
   compiled = step.lower(jax.eval_shape(init, jax.random.key(0)), batch, np.uint32(0)).compile()
   counted, memory = costs(compiled.as_text()), compiled.memory_analysis()
   return dict(

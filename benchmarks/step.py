@@ -18,15 +18,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from measure import NUM_REGIONS, Figure, in_turns, make_batch, ratio, seconds, show
+from measure import NUM_REGIONS, Figure, build_step, in_turns, make_batch, ratio, show
 
 from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
-from hrem_jax.models.hrem import build_model, init_variables
-from hrem_jax.sharding import data_mesh
-from hrem_jax.training.optimizer import Optimizer
-from hrem_jax.training.state import create_state
-from hrem_jax.training.step import jit_train_step
 
 
 def products(config: ml_collections.ConfigDict, batch: Batch) -> Iterator[tuple[int, int, int, int, bool]]:
@@ -84,12 +79,7 @@ class Step:
   """The compiled step. Steps share `state`, a list of one: two states would not fit beside each other everywhere."""
 
   def __init__(self, config: ml_collections.ConfigDict, batch: Batch, state: list, *, graph: bool):
-    model, optimizer = build_model(config.model), Optimizer(config.optimizer, steps_per_epoch=1000)
-    step = jit_train_step(data_mesh(), model=model, optimizer=optimizer, loss=config.loss, graph_active=graph)
-
-    def init(rng):
-      return create_state(init_variables(model, rng, region_size=config.model.region_size), optimizer)
-
+    step, init = build_step(config, graph=graph)
     if not state:
       state.append(jax.jit(init)(jax.random.key(0)))
     started = time.perf_counter()
@@ -131,13 +121,12 @@ def savings(size: int, rounds: int) -> Iterator[Figure]:
   """What `model.parts` and `model.remat` save, and cost."""
   whole, state = None, []
   for changes in ({}, {'parts': 4}, {'parts': 16}, {'remat': True}):
+    name = ', '.join(f'{key}={value}' for key, value in changes.items()) or 'as it is'
     config = default_config()
     config.model.update(changes)
     step = Step(config, make_batch(config, size, num_groups=config.model.parts), state, graph=True)
-    jax.block_until_ready(step())
-    lasted = statistics.median(seconds(step) for _ in range(rounds))
+    lasted = statistics.median(in_turns({name: step}, rounds)[name])
     whole = whole or (step.temporary_bytes, lasted)
-    name = ', '.join(f'{key}={value}' for key, value in changes.items()) or 'as it is'
     memory = f'{step.temporary_bytes / 1e9:.2f} GB besides state and batch'
     yield Figure(f'batch {size}, {name}: memory', step.temporary_bytes / whole[0], 'x', note=memory)
     yield Figure(f'batch {size}, {name}: time', lasted / whole[1], 'x', note=f'{lasted:.2f} s')

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, say
 
 # A process that is silent for so long is dead, and JAX ends the others; so long the first to end waits for the rest.
 HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 30, 30
@@ -67,7 +67,7 @@ def _start(coordinator: str | None, num_processes: int | None, process_id: int |
   if not missing:
     _check(coordinator, num_processes, process_id)
     if num_processes > 1:
-      _say(process_id, f'waits for {num_processes} processes at {coordinator}')
+      _say_first(process_id, f'waits for {num_processes} processes at {coordinator}')
       jax.distributed.initialize(
         coordinator, num_processes, process_id, cluster_detection_method='deactivate', **seconds
       )
@@ -78,7 +78,7 @@ def _start(coordinator: str | None, num_processes: int | None, process_id: int |
   if cluster is None:
     return None
   own = os.environ.get(cluster.process_id)
-  _say(own, f'waits for the processes of {cluster.name}')
+  _say_first(own, f'waits for the processes of {cluster.name}')
   _initialize_in(cluster, **seconds)
   return own
 
@@ -86,13 +86,11 @@ def _start(coordinator: str | None, num_processes: int | None, process_id: int |
 def _leave(own: str | None, error: BaseException) -> NoReturn:
   """Ends this process at once: a regular end waits for the others, and then aborts."""
   if isinstance(error, UserError):
-    print(f'hrem_jax: {error}', file=sys.stderr)
+    say(error)
   else:
     traceback.print_exception(error)
-  line = f'process {own or "?"} ends, and with it the others; if one of them ended before, its messages say why'
-  print(f'hrem_jax: {line}', file=sys.stderr)
+  say(f'process {own or "?"} ends, and with it the others; if one of them ended before, its messages say why')
   sys.stdout.flush()
-  sys.stderr.flush()
   time.sleep(GRACE_SECONDS if own not in (None, '0') else GRACE_SECONDS_FIRST)
   os._exit(2 if isinstance(error, UserError) else 1)
 
@@ -139,7 +137,7 @@ def _initialize_in(cluster: Cluster, **seconds: int) -> None:
     if cluster.name != 'Cloud TPU':
       raise UserError(f'{cluster.name} was found, but its processes were not: {error}; {FLAGS} says it') from error
     # Notebook services have TPUs without the metadata of a TPU VM, and one machine.
-    _say(0, f'no metadata of a TPU VM ({error}): one machine')
+    _say_first(0, f'no metadata of a TPU VM ({error}): one machine')
 
 
 def _check(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -159,9 +157,10 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
         raise UserError(f'--coordinator: port {port} of process 0 cannot be used ({error.strerror})') from error
 
 
-def _say(process_id: str | int | None, line: str) -> None:
+def _say_first(process_id: str | int | None, line: str) -> None:
+  """Once for all processes."""
   if str(process_id) == '0':
-    print(f'hrem_jax: {line}', file=sys.stderr, flush=True)
+    say(line)
 
 
 def check_shared(path: pathlib.Path) -> None:

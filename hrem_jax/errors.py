@@ -16,7 +16,12 @@ def one_line(message: object) -> str:
   return ' '.join(str(message).split())
 
 
+def say(message: object) -> None:
+  """A line on standard error that says whose it is."""
+  print(f'hrem_jax: {message}', file=sys.stderr, flush=True)
+
+
 def fail(error: UserError) -> NoReturn:
   """Where the command line ends with a mistake: its message on standard error, and status 2."""
-  print(f'hrem_jax: {error}', file=sys.stderr)
+  say(error)
   sys.exit(2)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import pathlib
 import shutil
-import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -16,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from hrem_jax.errors import UserError, one_line
+from hrem_jax.errors import UserError, one_line, say
 from hrem_jax.retrieval.checksums import verify, write_checksums
 from hrem_jax.retrieval.run import CHECKPOINTS, check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.guard import all_finite
@@ -199,7 +198,7 @@ def _set_aside(folder: pathlib.Path, damaged: dict[int, str]) -> None:
       path = next(path for path in map(folder.joinpath, names) if not path.exists())
       (folder / str(step)).rename(path)
       reason = reason.removeprefix(f'{folder / str(step)}: ')
-      print(f'hrem_jax: DAMAGED CHECKPOINT {folder / str(step)}: {reason}', file=sys.stderr)
-      print(f'hrem_jax: it is now {path.name} and is not used', file=sys.stderr, flush=True)
+      say(f'DAMAGED CHECKPOINT {folder / str(step)}: {reason}')
+      say(f'it is now {path.name} and is not used')
   if damaged and jax.process_count() > 1:
     multihost_utils.sync_global_devices('damaged checkpoints are set aside')

@@ -16,7 +16,7 @@ def all_finite(tree) -> Bool[Array, '']:
 
 
 def choose(condition: Bool[Array, ''], ours, theirs):
-  """`ours` or, where the scalar is False, `theirs`, bit for bit; in a jitted update it needs no memory of its own."""
+  """`ours` or, where the scalar is False, `theirs`, bit for bit. Until it is known, both are held."""
   return jax.tree.map(lambda mine, other: jnp.where(condition, mine, other), ours, theirs)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import synthetic
+from gradients import ReturnsGradients
 from numpy.testing import assert_allclose
 
 from hrem_jax.data.batch import Batch
@@ -20,7 +21,6 @@ from hrem_jax.models.bert import Bert
 from hrem_jax.models.bigru import BiGru
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ops.packing import unpack
-from hrem_jax.training.optimizer import Optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import train_step
 
@@ -156,13 +156,6 @@ def objective_batches(dtype) -> tuple[Batch, Batch]:
   ids = jnp.asarray([0, 0, 1, 2, 2, 2, 3, 4, 5, 6])
   padded, packed = captions()
   return Batch(*images, *padded, ids), Batch(*images, *packed[:2], ids, packed[2])
-
-
-class ReturnsGradients(Optimizer):
-  """Hands the gradients out in place of new parameters."""
-
-  def update(self, grads, state, params, step, *, graph_active):
-    return grads, state, {'gradient_norm': jnp.zeros(())}
 
 
 @pytest.mark.parametrize('text', ['bert', 'bigru'])

@@ -19,13 +19,6 @@ NUM_STEPS, STEPS_PER_EPOCH = 36, 12
 
 
 @pytest.fixture(scope='module')
-def directory(tmp_path_factory) -> pathlib.Path:
-  directory = tmp_path_factory.mktemp('tiny')
-  synthetic.write_data_set(directory)
-  return directory
-
-
-@pytest.fixture(scope='module')
 def config(directory):
   return synthetic.tiny_config(directory)
 

@@ -17,13 +17,6 @@ NUM_IMAGES, STEPS_PER_EPOCH, NUM_STEPS = 40, 12, 36
 
 
 @pytest.fixture(scope='module')
-def directory(tmp_path_factory) -> pathlib.Path:
-  directory = tmp_path_factory.mktemp('neighbours')
-  synthetic.write_data_set(directory)
-  return directory
-
-
-@pytest.fixture(scope='module')
 def config(directory):
   config = synthetic.tiny_config(directory)
   config.data.sampler = 'neighbours'

@@ -27,13 +27,6 @@ NUM_STEPS = 24
 
 
 @pytest.fixture(scope='module')
-def directory(tmp_path_factory) -> pathlib.Path:
-  directory = tmp_path_factory.mktemp('resume')
-  synthetic.write_data_set(directory)
-  return directory
-
-
-@pytest.fixture(scope='module')
 def config(directory):
   """One program to compile, two epochs, checkpoints between the evaluations of steps 12 and 24."""
   config = synthetic.tiny_config(directory)

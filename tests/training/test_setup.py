@@ -4,20 +4,12 @@ import json
 
 import jax
 import numpy as np
-import pytest
 import synthetic
 
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training.setup import first_state, prepare
 
 SIZE = 11
-
-
-@pytest.fixture(scope='module')
-def directory(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('setup')
-  synthetic.write_data_set(directory)
-  return directory
 
 
 def embeddings_of(config, workdir):

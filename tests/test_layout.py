@@ -13,7 +13,8 @@ LEVELS = [
   {'retrieval'},
   {'training'},
   {'report'},
-  {'cli', 'main'},
+  {'commands', 'main'},
+  {'cli'},
   {'__main__'},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

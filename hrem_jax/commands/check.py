@@ -1,0 +1,35 @@
+"""`check`: is a data set whole?"""
+
+import argparse
+import pathlib
+import sys
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+  parser = commands.add_parser('check', help='examine a data set and list all its problems')
+  parser.add_argument('data', type=pathlib.Path, help='NAME_precomp, or a folder with such folders in it')
+  parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Ends with status 2 where there are problems."""
+  from tqdm import tqdm
+
+  from hrem_jax.configuration import default_config
+  from hrem_jax.data.check import examine, format_counts
+  from hrem_jax.data.sources import precomputed_folders
+
+  num_problems, widest = 0, default_config().data.length_buckets[-1]
+  for folder in precomputed_folders(arguments.data):
+    num_bytes = sum(path.stat().st_size for path in folder.glob('*_ims.npy'))
+    with tqdm(total=num_bytes, desc=folder.name, unit='B', unit_scale=True, leave=False) as bar:
+      examination = examine(folder, widest=widest, scanned=bar.update)
+    num_problems += len(examination.problems)
+    found = [*(f'warning: {warning}' for warning in examination.warnings), *examination.problems]
+    if examination.problems:
+      found.append(f'{folder}: {len(examination.problems)} problem(s)')
+    else:
+      found += [f'{folder}: ready', format_counts(examination.splits)]
+    print(*found, sep='\n')
+  if num_problems:
+    sys.exit(2)

@@ -57,10 +57,12 @@ class Products:
 
   def __init__(self, config: ml_collections.ConfigDict, batch: Batch):
     rng = np.random.default_rng(0)
-    self._layers = [
-      (jnp.asarray(rng.standard_normal((rows, ins), np.float32)), jnp.asarray(rng.standard_normal((ins, outs))), *rest)
-      for rows, ins, outs, *rest in products(config, batch)
-    ]
+    dtype = jnp.dtype(config.model.dtype)
+
+    def normal(rows: int, columns: int):
+      return jnp.asarray(rng.standard_normal((rows, columns), np.float32), dtype)
+
+    self._layers = [(normal(rows, ins), normal(ins, outs), *rest) for rows, ins, outs, *rest in products(config, batch)]
     graph = NUM_REGIONS * len(batch.region_mask), config.model.embedding_size
     self._regions = jnp.asarray(rng.standard_normal(graph, np.float32))
     self._words = jnp.asarray(rng.standard_normal((graph[1], int(batch.word_mask.sum())), np.float32))
@@ -117,14 +119,14 @@ def compare(config: ml_collections.ConfigDict, size: int, rounds: int) -> Iterat
   yield Figure(f'{name}: compilation', steps[True].compile_seconds, 's', note='short where it comes from the cache')
 
 
-def savings(size: int, rounds: int) -> Iterator[Figure]:
+def savings(config: ml_collections.ConfigDict, size: int, rounds: int) -> Iterator[Figure]:
   """What `model.parts` and `model.remat` save, and cost."""
   whole, state = None, []
   for changes in ({}, {'parts': 4}, {'parts': 16}, {'remat': True}):
     name = ', '.join(f'{key}={value}' for key, value in changes.items()) or 'as it is'
-    config = default_config()
-    config.model.update(changes)
-    step = Step(config, make_batch(config, size, num_groups=config.model.parts), state, graph=True)
+    changed = config.copy_and_resolve_references()
+    changed.model.update(changes)
+    step = Step(changed, make_batch(changed, size, num_groups=changed.model.parts), state, graph=True)
     lasted = statistics.median(in_turns({name: step}, rounds)[name])
     whole = whole or (step.temporary_bytes, lasted)
     memory = f'{step.temporary_bytes / 1e9:.2f} GB besides state and batch'
@@ -137,9 +139,12 @@ def main():
   parser.add_argument('--batch-sizes', type=int, nargs='*', default=[128])
   parser.add_argument('--savings', type=int, nargs='*', default=[64], help='batch sizes for model.parts and remat')
   parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--dtype', default='float32', help='config.model.dtype: what the encoders compute in')
   arguments = parser.parse_args()
-  compared = (row for size in arguments.batch_sizes for row in compare(default_config(), size, arguments.rounds))
-  saved = (row for size in arguments.savings for row in savings(size, 1))
+  config = default_config()
+  config.model.dtype = arguments.dtype
+  compared = (row for size in arguments.batch_sizes for row in compare(config, size, arguments.rounds))
+  saved = (row for size in arguments.savings for row in savings(config, size, 1))
   show('step', itertools.chain(compared, saved))
 
 

@@ -2,7 +2,7 @@
 
 Batches of 36 regions and captions of 14 words on average, 40 at most, fragments of size 1024, as in a training of the
 paper's size. "Bare" is `regions @ words` of the real words only, one call of the matrix library; "padded" the same with
-captions padded to 40 words, as a program without packing multiplies them.
+captions padded to 40 words, as a program without packing multiplies them; both in full float32, as the graph's.
 
   python benchmarks/association.py
 """
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from measure import MAX_WORDS, NUM_REGIONS, Figure, caption_lengths, in_turns, ratio, show
 
-from hrem_jax.ops.relations import fragment_relations
+from hrem_jax.ops.relations import PRECISION, fragment_relations
 
 SIZE = 1024
 
@@ -29,7 +29,11 @@ def compare(batch_size: int, rounds: int) -> Iterator[Figure]:
   words = jnp.asarray(rng.standard_normal((batch_size, MAX_WORDS, SIZE), np.float32))
   arguments = regions, jnp.ones(regions.shape[:2], bool), words, jnp.asarray(mask)
   relate = jax.jit(fragment_relations).lower(*arguments).compile()
-  product = jax.jit(lambda regions, words: regions.reshape(-1, SIZE) @ words.reshape(-1, SIZE).T)
+
+  @jax.jit
+  def product(regions, words):
+    return jnp.matmul(regions.reshape(-1, SIZE), words.reshape(-1, SIZE).T, precision=PRECISION)
+
   real_words = words[mask]
   times = in_turns(
     {

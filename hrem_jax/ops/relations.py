@@ -17,6 +17,22 @@ from hrem_jax.ops.pooling import l2_normalize, largest
 PRECISION = jax.lax.Precision.HIGHEST
 
 
+class Tiling(NamedTuple):
+  """How the streamed graph is cut: `block_size` texts at a time, each block cut to one of `num_widths` widths.
+
+  Each width is a program of its own, chosen as it runs.
+  """
+
+  block_size: int
+  num_widths: int
+
+
+CPU = Tiling(block_size=8, num_widths=14)  # no work on padding; time does not depend much on the size, memory does
+# A choice made as it runs waits for the host: few large blocks in few widths beat the last padding saved, and every
+# program more costs seconds to compile.
+ACCELERATOR = Tiling(block_size=32, num_widths=3)
+
+
 class InterRelations(NamedTuple):
   """How the instances of one modality (rows, who asks) see those of the other (columns)."""
 
@@ -95,28 +111,41 @@ def fragment_relations(
   word_mask: Bool[Array, 't w'],
   *,
   top_k: int = 10,
-  block_size: int = 8,
-  num_widths: int = 14,
+  tiling: Tiling | None = None,
 ) -> tuple[InterRelations, InterRelations]:
   """Instance relations from fragment relations: every region of the batch with every word of the batch.
 
   Texts are taken in blocks of nearly equal length, each cut to its longest text: no `[i, t, r, w]` tensor exists, and
-  padding costs next to nothing. No gradient flows to the fragments.
+  on CPU padding costs next to nothing. No gradient flows to the fragments.
 
   Args:
     regions, words: Fragments, normalised here.
     region_mask, word_mask: True for real fragments; padding takes part in nothing.
     top_k: K, the number of strongest matches kept per pair.
-    block_size: Texts per block: time does not depend on it much, memory does.
-    num_widths: Blocks are cut to the nearest of so many widths; each is a program of its own, chosen as it runs.
+    tiling: None takes the one of the platform that the program is compiled for.
 
   Returns:
     `(i2t, t2i)`: images asking texts `[i, t]` and texts asking images `[t, i]`.
   """
-  regions = jnp.transpose(l2_normalize(jax.lax.stop_gradient(regions)), (2, 1, 0))  # [d, r, i]
-  words, region_mask = jax.lax.stop_gradient(words), region_mask.T
+  fragments = jax.lax.stop_gradient((regions, words))
+
+  def stream(tiling: Tiling, regions, region_mask, words, word_mask):
+    return _stream(regions, region_mask, words, word_mask, top_k=top_k, tiling=tiling)
+
+  arguments = fragments[0], jnp.asarray(region_mask), fragments[1], jnp.asarray(word_mask)
+  if tiling is not None:
+    return stream(tiling, *arguments)
+  return jax.lax.platform_dependent(
+    *arguments, cpu=functools.partial(stream, CPU), default=functools.partial(stream, ACCELERATOR)
+  )
+
+
+def _stream(regions, region_mask, words, word_mask, *, top_k: int, tiling: Tiling):
+  regions = jnp.transpose(l2_normalize(regions), (2, 1, 0))  # [d, r, i]
+  region_mask = region_mask.T
   num_texts, max_width = word_mask.shape
   used = jnp.max(jnp.where(word_mask, jnp.arange(1, max_width + 1), 0), axis=1)  # width that a text needs
+  block_size = min(tiling.block_size, num_texts)
   num_blocks = -(-num_texts // block_size)
   order = jnp.argsort(used)
   # The last block is filled up with texts that it, or another one, has already.
@@ -126,7 +155,7 @@ def fragment_relations(
     block_words = l2_normalize(words[block, :width])
     return relate_block(block_words, word_mask[block, :width], regions, region_mask, top_k=top_k)
 
-  step = -(-max_width // num_widths)
+  step = -(-max_width // tiling.num_widths)
   programs = [functools.partial(relate, min(width, max_width)) for width in range(step, max_width + step, step)]
 
   def relate_narrow(block):

@@ -21,7 +21,7 @@ from hrem_jax.ops.losses import (
   log_negative_weights,
   relation_loss,
 )
-from hrem_jax.ops.relations import fragment_relations, gaussian_affinity
+from hrem_jax.ops.relations import Tiling, fragment_relations, gaussian_affinity
 from hrem_jax.ports.release import association_entries
 from hrem_jax.ports.tables import read_entries
 
@@ -34,7 +34,7 @@ CUTOFF = {'coco': 1.9, 'f30k': 1.7}
 BLOCKS = ('i2i', 'i2t', 't2i', 't2t')
 compiled_cosine = jax.jit(cosine_similarity)
 compiled_log_weights = jax.jit(log_negative_weights, static_argnames='cutoff')
-compiled_relations = jax.jit(fragment_relations, static_argnames=('top_k', 'block_size'))
+compiled_relations = jax.jit(fragment_relations, static_argnames=('top_k', 'tiling'))
 FULL = ('relations_full_k10', 'relations_full_k4')
 
 
@@ -140,7 +140,7 @@ def relate(arrays, top_k=4):
     for kind, fragments in (('img', 'img_regions'), ('cap', 'cap_words'))
   ]
   regions, words = jnp.asarray(arrays['img_regions']), jnp.asarray(arrays['cap_words'])
-  return compiled_relations(regions, masks[0], words, masks[1], top_k=top_k, block_size=5)
+  return compiled_relations(regions, masks[0], words, masks[1], top_k=top_k, tiling=Tiling(5, 14))
 
 
 def test_ragged_pairs_equal_the_release_trimmed_to_their_own_lengths(golden, dtype):

@@ -9,7 +9,15 @@ import oracle
 import pytest
 from oracle import assert_close
 
-from hrem_jax.ops.relations import connection_matrix, fragment_relations, gaussian_affinity, keep_most_similar
+from hrem_jax.ops.relations import (
+  ACCELERATOR,
+  CPU,
+  Tiling,
+  connection_matrix,
+  fragment_relations,
+  gaussian_affinity,
+  keep_most_similar,
+)
 
 IMAGES, TEXTS, REGIONS, WORDS, SIZE, TOP_K = 3, 5, 7, 11, 13, 4
 TOLERANCE = {np.float32: 3e-6, np.float64: 1e-12}
@@ -33,7 +41,7 @@ def ragged_fragments(seed=0, dtype=np.float32):
 
 
 # Compiled once per shape: without jit every call compiles its loop again.
-compiled_relations = jax.jit(fragment_relations, static_argnames=('top_k', 'block_size'))
+compiled_relations = jax.jit(fragment_relations, static_argnames=('top_k', 'tiling'))
 compiled_affinity = jax.jit(gaussian_affinity, static_argnames=('sigma', 'squared'))
 
 
@@ -123,9 +131,9 @@ def test_permuted_instances_permute_the_relations_and_order_of_fragments_does_no
   assert_close(found[3], t2i_strongest[texts][:, images], atol=1e-6)
 
 
-@pytest.mark.parametrize('block_size', [1, 2])
-def test_block_size_changes_nothing(block_size):
-  for one, other in zip(relate(*ragged_fragments(), block_size=block_size), usual_relations(), strict=True):
+@pytest.mark.parametrize('tiling', [Tiling(1, 14), Tiling(2, 3), Tiling(3, 1), ACCELERATOR, CPU])
+def test_tiling_changes_nothing(tiling):
+  for one, other in zip(relate(*ragged_fragments(), tiling=tiling), usual_relations(), strict=True):
     assert_close(one, other, atol=1e-6)
 
 

@@ -1,6 +1,9 @@
 """absl flags with a configuration file behind one of them; whatever is wrong there is the user's to mend."""
 
+import os
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import ml_collections
 from absl import flags
@@ -22,6 +25,50 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     positional = flag_values(argv)
     getattr(flag_values.config, 'data', None)  # a file that cannot be read raises only where it is looked at
     return positional
+  except UserError:
+    raise  # a variant's
+  except Exception as error:
+    if (problem := _problem_in_file(argv, error)) is not None:
+      raise UserError(problem) from error
+    _refuse_flags(error)
+
+
+def _problem_in_file(argv: Sequence[str], error: BaseException) -> str | None:
+  """What is wrong where an exception came out of the configuration file, which is Python and may raise any."""
+  told = [argument.split('=', 1)[-1] for argument in argv if argument.startswith(('--config=', '-config='))]
+  path = told[-1].split(':')[0] if told else None
+  if path is None:
+    return None
+  if not os.path.isfile(path):
+    return f'{path}: no such file; expected is a configuration, --config=FILE.py or --config=FILE.py:VARIANT'
+  causes = [error]  # the flag wraps some of them, and quotes the traceback
+  while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+    causes.append(cause)
+  for cause in reversed(causes):
+    line = _line_in_file(path, cause)
+    if line is not None:
+      return f'{path}: line {line}: {type(cause).__name__}: {one_line(cause)}'
+  if isinstance(causes[-1], TypeError) and 'get_config()' in str(causes[-1]):
+    return f'{path}: {one_line(causes[-1])}; expected is get_config() or get_config(variant)'
+  if isinstance(error, AttributeError) and 'get_config' in str(error):
+    return f'{path}: no function get_config, which makes the configuration'
+  is_loading = isinstance(error, OSError | ImportError | UnicodeError | SyntaxError)
+  return f'{path}: {type(error).__name__}: {one_line(error)}' if is_loading else None
+
+
+def _line_in_file(path: str, error: BaseException) -> int | None:
+  """The line of the configuration file in which an exception was raised."""
+  if isinstance(error, SyntaxError) and error.filename and os.path.abspath(error.filename) == os.path.abspath(path):
+    return error.lineno
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == os.path.abspath(path)]
+  return lines[-1] if lines else None
+
+
+def _refuse_flags(error: Exception) -> NoReturn:
+  """Says what is wrong with a flag, or with a key or value of the configuration."""
+  try:
+    raise error
   except (AttributeError, KeyError) as error:
     raise UserError(f'the configuration has no key {one_line(error.args[0])}') from error
   except (flags.Error, OSError, TypeError, ValueError) as error:

@@ -3,12 +3,12 @@
 The files in `configs/` start from `default_config()` and change what differs. A key that is not here is an error.
 """
 
-import itertools
 import json
-from collections.abc import Callable
+import math
 
 import ml_collections
 
+from hrem_jax.allowed import ANY, CHECKS
 from hrem_jax.errors import UserError
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
@@ -107,71 +107,13 @@ def default_config() -> ml_collections.ConfigDict:
     every_epochs=1.0,  # how often the selection split is evaluated; fractions are fine
     select_on='dev',  # the split whose rSum chooses the checkpoint ('test' only to compare with tables that did so)
     test_split='test',
-    protocol='all',  # or 'coco': five folds of 1K and all 5K
+    protocol='all',  # or 'coco': five folds of 1K and all 5K; 'eccv': these, CxC and ECCV Caption (docs/protocols.md)
+    caption_ids='',  # eccv: COCO's ids of the captions, a file or 'karpathy'; empty: NAME_precomp/SPLIT_caption_ids.txt
+    class_labels='',  # a file with the object classes of the images: R-precision of plausible matches, too
     ties='expected',  # or 'pessimistic', 'optimistic'
     batch_size=256,
   )
   return config.lock()  # a misspelt key in a configuration file is an error
-
-
-def _positive(value) -> bool:
-  return value > 0
-
-
-def _share(value) -> bool:
-  return 0 <= value <= 1
-
-
-def _one_of(*values: str) -> Callable[[str], bool]:
-  return lambda value: value in values
-
-
-CHECKS: dict[str, tuple[Callable, str]] = {
-  'data.source': (_one_of('precomputed', 'tfds'), "'precomputed' or 'tfds'"),
-  'data.length_buckets': (
-    lambda b: len(b) > 0 and b[0] >= 3 and all(x < y for x, y in itertools.pairwise(b)),
-    'increasing widths, the first at least 3',
-  ),
-  'data.row_width': (_positive, 'positive'),
-  'data.packing_groups': (lambda value: value >= 0, '0 (one per device) or positive'),
-  'data.drop_regions': (lambda value: 0 <= value < 1, 'a probability below 1'),
-  'data.drop_words': (_share, 'a probability'),
-  'data.sampler': (_one_of('shuffled', 'neighbours'), "'shuffled' or 'neighbours'"),
-  'data.neighbours.images_per_cluster': (_positive, 'positive'),
-  'data.neighbours.cluster_size': (_positive, 'positive'),
-  'data.neighbours.features': (_one_of('regions', 'embeddings'), "'regions' or 'embeddings'"),
-  'data.neighbours.every_epochs': (_positive, 'positive'),
-  'model.text': (_one_of('bert', 'bigru'), "'bert' or 'bigru'"),
-  'model.interaction': (_one_of('fusion', 'standalone', 'none'), "'fusion', 'standalone' or 'none'"),
-  'model.dtype': (_one_of('float32', 'bfloat16'), "'float32' or 'bfloat16'"),
-  'model.parts': (_positive, 'positive'),
-  'model.dropout': (lambda value: 0 <= value < 1, 'a probability below 1'),
-  'model.residual_weight': (_share, 'between 0 and 1'),
-  'model.embedding_size': (_positive, 'positive'),
-  'model.region_size': (_positive, 'positive'),
-  'model.num_heads': (_positive, 'positive'),
-  'model.association.top_k': (_positive, 'positive'),
-  'model.association.keep': (lambda value: 0 < value <= 1, 'above 0, at most 1'),
-  'model.association.blocks': (_one_of('all', 'intra', 'inter'), "'all', 'intra' or 'inter'"),
-  'model.association.sigma': (_positive, 'positive'),
-  'loss.base': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
-  'loss.enhanced': (_one_of('distance_weighted', 'hinge'), "'distance_weighted' or 'hinge'"),
-  'loss.cutoff': (lambda value: 0.5 < value <= 2, 'a distance above 0.5, at most 2'),
-  'loss.density_dimension': (lambda value: value > 3, 'above 3'),
-  'optimizer.learning_rate': (_positive, 'positive'),
-  'optimizer.clip_norm': (_positive, 'positive'),
-  'training.batch_size': (lambda value: value >= 2, 'at least 2: a batch of one has no negatives'),
-  'training.seed': (lambda value: 0 <= value < 2**32, 'between 0 and 2**32 - 1'),
-  'training.num_epochs': (_positive, 'positive'),
-  'training.log_every_steps': (_positive, 'positive'),
-  'training.checkpoint_every_steps': (_positive, 'positive'),
-  'training.max_skipped_steps': (_positive, 'positive'),
-  'evaluation.every_epochs': (_positive, 'positive'),
-  'evaluation.select_on': (_one_of('dev', 'test'), "'dev' or 'test'"),
-  'evaluation.protocol': (_one_of('all', 'coco'), "'all' or 'coco'"),
-  'evaluation.ties': (_one_of('expected', 'pessimistic', 'optimistic'), "'expected', 'pessimistic' or 'optimistic'"),
-  'evaluation.batch_size': (_positive, 'positive'),
-}
 
 
 def value_at(config: ml_collections.ConfigDict, key: str):
@@ -183,9 +125,15 @@ def value_at(config: ml_collections.ConfigDict, key: str):
 
 def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None:
   """Raises UserError, naming the key, the value and what was expected, where a setting cannot work."""
-  for key, (is_fine, expected) in CHECKS.items():
-    value = value_at(config, key)
-    if not is_fine(value):
+  for key, default in leaves(default_config()).items():
+    value, (is_fine, expected) = value_at(config, key), CHECKS.get(key, ANY)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+      raise UserError(f'config.{key} is {value!r}, expected a finite {type(default).__name__}')
+    try:
+      works = is_fine(value)
+    except TypeError:  # a word in a tuple of numbers
+      works = False
+    if not works:
       raise UserError(f'config.{key} is {value!r}, expected {expected}')
   for key in ('model.vocabulary', 'model.word_vectors'):
     if value_at(config, key) and config.model.text != 'bigru':
@@ -197,6 +145,8 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
 
   num_heads, images_per_cluster = config.model.num_heads, config.data.neighbours.images_per_cluster
   must_divide('model.embedding_size', num_heads, f'config.model.num_heads ({num_heads})')
+  bert_heads = config.model.bert.num_heads
+  must_divide('model.bert.hidden_size', bert_heads, f'config.model.bert.num_heads ({bert_heads})')
   if config.data.sampler == 'neighbours':
     name = f'config.data.neighbours.images_per_cluster ({images_per_cluster})'
     must_divide('training.batch_size', images_per_cluster, name)
@@ -217,12 +167,13 @@ def from_json(text: str, *, source: str) -> ml_collections.ConfigDict:
   """The configuration that `to_json` wrote, over today's defaults: keys that came later keep their default.
 
   Raises:
-    UserError: `text` is not JSON or has a key that is not known.
+    UserError: `text` is not JSON, or has a key that is not known or a value that cannot work.
   """
   config = default_config()
   try:
     config.update(_tuples(json.loads(text)))
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    validate(config)
+  except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(f'{source}: not a configuration of hrem_jax: {error}') from error
   return config
 

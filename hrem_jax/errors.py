@@ -1,6 +1,9 @@
 """The one exception for mistakes that the person at the keyboard can mend."""
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 
@@ -21,7 +24,42 @@ def say(message: object) -> None:
   print(f'hrem_jax: {message}', file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def refusals_are_mistakes() -> Iterator[None]:
+  """What the operating system refuses inside (a full disk, a file in the way, no right) is the user's to mend, too.
+
+  Raises:
+    UserError: In place of an OSError; its message names the file.
+  """
+  try:
+    try:
+      yield
+    finally:
+      sys.stdout.flush()  # at the end of the interpreter nobody could say any more what failed
+  except (ConnectionError, TimeoutError):
+    raise  # no files; a reader of our output that went away (`| head`) is one of them
+  except OSError as error:
+    if error.errno is None:
+      raise  # of a library, not of the system
+    where = error.filename if isinstance(error.filename, str | os.PathLike) else 'a file or standard output'
+    raise UserError(
+      f'{os.fspath(where)}: {error.strerror}; expected are files and folders that this user may read and write, and '
+      'room for them'
+    ) from error
+
+
 def fail(error: UserError) -> NoReturn:
   """Where the command line ends with a mistake: its message on standard error, and status 2."""
-  say(error)
+  _settle_output()
+  say(one_line(error))
   sys.exit(2)
+
+
+def _settle_output() -> None:
+  """Standard output that cannot be written would fail once more at the end of the interpreter, with another status."""
+  try:
+    sys.stdout.flush()
+  except OSError:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -7,7 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from hrem_jax.command_line import CONFIG_HELP, DATA_HELP, parse
-from hrem_jax.errors import UserError, fail
+from hrem_jax.errors import UserError, fail, refusals_are_mistakes
 
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
 WORKDIR = flags.DEFINE_multi_string(
@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
 
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: options are written --name=value')
-  with distributed.processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value):
+  told = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+  with distributed.processes(*told), refusals_are_mistakes():
     train_or_evaluate()
 
 

@@ -7,10 +7,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
-  {'ops', 'errors', 'files'},
-  {'command_line', 'configuration', 'distributed', 'sharding', 'variants'},
+  {'ops', 'allowed', 'errors'},
+  {'command_line', 'configuration', 'distributed', 'files', 'sharding', 'variants'},
   {'data', 'models', 'ports'},
-  {'retrieval'},
+  {'extraction', 'retrieval'},
   {'training'},
   {'report'},
   {'commands', 'main'},

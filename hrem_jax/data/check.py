@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from hrem_jax.data.check_split import ExaminedSplit, examine_split
+from hrem_jax.data.precomputed import GALLERY
 
 EXPECTED = ('train', 'dev', 'test')
 ENDINGS = ('ims.npy', 'caps.txt', 'ids.txt', 'num_regions.npy')
@@ -39,9 +40,9 @@ def examine(
 
 
 def split_names(folder: pathlib.Path) -> list[str]:
-  """The three that every configuration wants, and all others of which there is a file."""
+  """The three that every configuration wants, and all others of which there is a file; a gallery may stand alone."""
   found = {path.name.removesuffix(f'_{ending}') for ending in ENDINGS for path in folder.glob(f'*_{ending}')}
-  return [*EXPECTED, *sorted(found - set(EXPECTED))]
+  return [GALLERY] if found == {GALLERY} else [*EXPECTED, *sorted(found - set(EXPECTED))]
 
 
 def size_problems(splits: Sequence[ExaminedSplit]) -> list[str]:
@@ -103,7 +104,7 @@ def _counts(split: ExaminedSplit) -> tuple[str, ...]:
     split.name,
     f'{split.num_images:,}',
     f'{len(split.captions):,}',
-    _spread(np.bincount(split.owner)),
+    _spread([] if split.owner is None else np.bincount(split.owner)),
     _spread(words),
     _spread(split.num_regions[:: split.repeat]),
     str(split.shape[2]),
@@ -113,4 +114,6 @@ def _counts(split: ExaminedSplit) -> tuple[str, ...]:
 
 
 def _spread(numbers: Sequence[int]) -> str:
+  if not len(numbers):
+    return '-'
   return f'{np.min(numbers)} {np.mean(numbers):.1f} {np.max(numbers)}'

@@ -11,6 +11,7 @@ from tokenizers import pre_tokenizers
 
 from hrem_jax.data.captions import CAPTIONS_PER_IMAGE, assign_owners, examine_lines, id_count_problem, image_ids
 from hrem_jax.data.features import num_regions_path, num_regions_problems, open_features, read_num_regions
+from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
 
 CHUNK_BYTES = 2**26  # of features in memory
@@ -51,12 +52,15 @@ def examine_split(folder: pathlib.Path, name: str, *, widest: int, scanned: Call
   """
   split = ExaminedSplit(name, folder)
   _read_shape(split)
-  _read_captions(split, widest)
+  if split.name != GALLERY:
+    _read_captions(split, widest)
   if split.path('ids.txt').is_file():
     split.ids, problems = examine_lines(split.path('ids.txt'))
     split.problems += problems
   if split.shape and split.captions:
     _assign(split)
+  elif split.shape and split.ids and split.name == GALLERY and len(split.ids) != split.num_images:
+    split.problems.append(id_count_problem(split.path('ids.txt'), len(split.ids), split.num_images, 0))
   if split.ids and len(split.ids) in (len(split.captions), split.shape and split.num_images):
     split.problems += id_problems(split.path('ids.txt'), split.ids, len(split.captions), split.owner)
   if split.shape:

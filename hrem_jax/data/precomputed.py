@@ -12,11 +12,11 @@ from hrem_jax.data.features import RegionFeatures
 from hrem_jax.errors import UserError
 
 SUFFIX = '_precomp'  # of the folder of a data set
-LAYOUT = """the layout is
-  {folder}/SPLIT_ims.npy   (images, regions, features) float16 or float32
-  {folder}/SPLIT_caps.txt  one caption a line, UTF-8
-  {folder}/SPLIT_ids.txt   optional, one image id a line
-for SPLIT = train, dev, test (docs/data.md tells where the field's features come from and how to make own ones)"""
+GALLERY = 'gallery'  # the split of pictures without captions: there is no gallery_caps.txt
+LAYOUT = (
+  'the layout is SPLIT_ims.npy (images, regions, features) float16 or float32, SPLIT_caps.txt with one caption a line, '
+  'and optionally SPLIT_ids.txt, for SPLIT = train, dev, test (docs/data.md tells where features come from)'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_split(folder: pathlib.Path, split: str) -> Split:
   features_path, captions_path = folder / f'{split}_ims.npy', folder / f'{split}_caps.txt'
   missing = [path.name for path in (features_path, captions_path) if not path.is_file()]
   if missing:
-    raise UserError(f'{folder}: {" and ".join(missing)} not found; {LAYOUT.format(folder=folder)}')
+    raise UserError(f'{folder}: {" and ".join(missing)} not found; {LAYOUT}')
   ids_path = folder / f'{split}_ids.txt'
   ids = read_lines(ids_path) if ids_path.is_file() else None
   captions = read_lines(captions_path)

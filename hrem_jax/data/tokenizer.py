@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,7 @@ from jaxtyping import Int
 from tokenizers import models, normalizers, pre_tokenizers
 
 from hrem_jax.errors import UserError
+from hrem_jax.files import read_json_object, read_text
 
 # Role -> how BERT and how our own vocabularies call it.
 SPECIAL_TOKENS = {
@@ -39,6 +39,11 @@ class TextTokenizer:
       if not found:
         raise UserError(f'{source}: the vocabulary has no token {" or ".join(names)}')
       setattr(self, role, found[0])
+
+  @property
+  def largest_token(self) -> int:
+    """Numbers may have gaps: embeddings need a row more than this."""
+    return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
   @property
   def vocab_size(self) -> int:
@@ -83,11 +88,11 @@ def read_wordpiece(folder: pathlib.Path) -> TextTokenizer:
   vocabulary, whole = folder / 'vocab.txt', folder / 'tokenizer.json'
   if vocabulary.is_file():
     settings = folder / 'tokenizer_config.json'
-    lowercase = json.loads(settings.read_text('utf-8')).get('do_lower_case', True) if settings.is_file() else True
-    numbers = numbered_lines(vocabulary.read_text(encoding='utf-8'))
+    lowercase = read_json_object(settings).get('do_lower_case', True) if settings.is_file() else True
+    numbers = numbered_lines(read_text(vocabulary))
     return wordpiece(numbers, lowercase=lowercase, source=str(vocabulary))
   if whole.is_file():
-    return from_json(whole.read_text('utf-8'), source=str(whole))
+    return from_json(read_text(whole), source=str(whole))
   raise UserError(f'{folder}: neither vocab.txt nor tokenizer.json: the tokenizer of the BERT is expected there')
 
 

@@ -51,7 +51,8 @@ class RankCounter:
     num_texts = len(true_scores)
     self._true_scores, self._owned = true_scores, np.bincount(owner, minlength=num_images)
     self._best = np.full(num_images, -np.inf, dtype=true_scores.dtype)
-    np.maximum.at(self._best, owner, true_scores)
+    with np.errstate(invalid='ignore'):  # NaN is named when its row is added
+      np.maximum.at(self._best, owner, true_scores)
     self._tied_positives = np.bincount(owner[true_scores == self._best[owner]], minlength=num_images)
     self._image_above, self._image_level = np.zeros((2, num_images), dtype=np.int64)
     self._text_above, self._text_level = np.zeros((2, num_texts), dtype=np.int64)

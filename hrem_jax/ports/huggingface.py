@@ -1,12 +1,12 @@
 """A BERT from a Hugging Face folder: sizes from `config.json`, weights from `model.safetensors`, by name."""
 
-import json
 import pathlib
 
 import numpy as np
 import safetensors.numpy
 
 from hrem_jax.errors import UserError
+from hrem_jax.files import read_json_object
 from hrem_jax.ports.bert_names import bert_entries
 from hrem_jax.ports.tables import read_entries
 
@@ -46,8 +46,8 @@ def bert_sizes(folder: pathlib.Path) -> dict:
   path = folder / 'config.json'
   if not path.is_file():
     raise UserError(f'{path}: no such file; expected is a Hugging Face folder of a BERT')
+  config = read_json_object(path)
   try:
-    config = json.loads(path.read_text('utf-8'))
     expected = {
       'model_type': 'bert',
       'hidden_act': 'gelu',
@@ -57,20 +57,26 @@ def bert_sizes(folder: pathlib.Path) -> dict:
     for key, value in expected.items():
       if config.get(key, value) != value:
         raise UserError(f'{path}: {key} is {config[key]!r}, expected {value!r}')
-    return dict(
+    sizes = dict(
       vocab_size=config['vocab_size'],
       hidden_size=config['hidden_size'],
       num_layers=config['num_hidden_layers'],
       num_heads=config['num_attention_heads'],
       intermediate_size=config['intermediate_size'],
       max_positions=config['max_position_embeddings'],
-      dropout=config.get('hidden_dropout_prob', 0.1),
-      norm_epsilon=config.get('layer_norm_eps', 1e-12),
+      dropout=float(config.get('hidden_dropout_prob', 0.1)),
+      norm_epsilon=float(config.get('layer_norm_eps', 1e-12)),
     )
-  except ValueError as error:
-    raise UserError(f'{path}: not JSON: {error}') from error
   except KeyError as error:
     raise UserError(f'{path}: no key {error}') from error
+  except (TypeError, ValueError) as error:
+    raise UserError(f'{path}: hidden_dropout_prob or layer_norm_eps is no number: {error}') from error
+  for name, size in sizes.items():
+    if not isinstance(size, float) and (type(size) is not int or size < 1):
+      raise UserError(f'{path}: {name} is {size!r}, expected a positive integer')
+  if sizes['hidden_size'] % sizes['num_heads']:
+    raise UserError(f'{path}: hidden_size {sizes["hidden_size"]} is not divisible by {sizes["num_heads"]} heads')
+  return sizes
 
 
 def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
@@ -88,7 +94,10 @@ def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
     raise UserError(f'{path}: not a whole safetensors file: {error}') from error
   prefix = 'bert.' if any(name.startswith('bert.') for name in tensors) else ''
   tensors = {_today(name): np.asarray(array, np.float32) for name, array in tensors.items()}
-  return read_entries(tensors, bert_entries(theirs=prefix), source=str(path), num_layers=num_layers)
+  try:
+    return read_entries(tensors, bert_entries(theirs=prefix), source=str(path), num_layers=num_layers)
+  except ValueError as error:
+    raise UserError(f'{path}: layers of different shapes, expected one shape for all: {error}') from error
 
 
 def _today(name: str) -> str:

@@ -70,9 +70,11 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
   terms = [line_of(train, key, key.removeprefix('loss/')) for key in ('loss/base', 'loss/cross', 'loss/enhanced')]
   losses = [line_of(train, 'loss', 'total'), *(term for term in terms if term.points)]
   steps = step_axis([last_step])
+  recalls = [line_of(scores, f'{way}/{at}', f'{way} R@{at[1:]}') for way in ('i2t', 't2i') for at in ('r1', 'r10')]
   large = [
     chart('Loss', losses, steps, marks=graph, note='terms before their weights'),
     chart(f'rSum on {select_on}', [line_of(scores, 'rsum', 'last')], steps, marks=best, note='higher is better'),
+    chart(f'Recalls on {select_on}', [line for line in recalls if line.points], steps, note='percent'),
   ]
   small = [
     chart(title, [line_of(train, key, 'last')], steps)
@@ -80,6 +82,7 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
       ('Relation loss', 'loss/relation'),
       ('Learning rate', 'learning_rate'),
       ('Gradient norm', 'gradient_norm'),
+      ('Skipped updates', 'skipped'),
       ('Examples per second', 'examples_per_second'),
     )
   ]

@@ -1,26 +1,25 @@
 """`report.html`: what a person looks at after a training. One file, no scripts, nothing from outside."""
 
-import dataclasses
-import json
 import pathlib
 from html import escape
 
 import jax
 import ml_collections
+import numpy as np
 
-from hrem_jax.data.precomputed import Split, data_folder
+from hrem_jax.data.boxes import read_boxes
+from hrem_jax.data.precomputed import data_folder
 from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
+from hrem_jax.report.answers_page import answers_section
+from hrem_jax.report.batch_page import batch_section
 from hrem_jax.report.curves import training_curves
-from hrem_jax.report.examples import Examples, choose_examples
+from hrem_jax.report.findings import Findings, gather
 from hrem_jax.report.gallery import Gallery
 from hrem_jax.report.pictures import Pictures
 from hrem_jax.report.tables import configuration_table, facts, results_table
-from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, is_selected_on_reported, load_member
-from hrem_jax.retrieval.run import CHECKPOINTS, Run
-from hrem_jax.training.progress import read_metrics
-from hrem_jax.training.state import count_parameters
+from hrem_jax.retrieval.evaluation import is_selected_on_reported
 
 FILE_NAME, ATTRIBUTION = 'report.html', 'ATTRIBUTION.txt'
 
@@ -30,24 +29,6 @@ _TIES = {
   'optimistic': 'right answers go before wrong ones of the same score',
 }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # captions are somebody else's text
-
-
-@dataclasses.dataclass(frozen=True)
-class Findings:
-  """Everything that the page says."""
-
-  name: str
-  run: Run
-  split: Split  # the test split
-  step: int  # of the checkpoint
-  is_selected: bool  # False: the newest, because none was evaluated
-  metrics: dict[str, float]
-  chance: dict[str, float]  # of a model that scores every pair alike
-  text_to_image: Examples
-  image_to_text: Examples
-  parameters: dict[str, int]
-  reports: list[dict]  # of metrics.jsonl
-  recorded: dict | None  # results.json
 
 
 def write_report(
@@ -75,39 +56,11 @@ def write_report(
   return output
 
 
-def gather(workdir: pathlib.Path, *, data: str | pathlib.Path | None = None) -> Findings:
-  """Embeds the test split with the best checkpoint and reads what the run left behind."""
-  member = load_member(workdir, data=data)
-  text_to_image, image_to_text = choose_examples(member.images, member.texts, member.split.owner)
-  return Findings(
-    name=workdir.resolve().name,
-    run=member.run,
-    split=member.split,
-    step=member.step,
-    is_selected=(workdir / CHECKPOINTS / str(member.step) / 'metrics').is_dir(),
-    metrics=average([member]),
-    chance=chance(member),
-    text_to_image=text_to_image,
-    image_to_text=image_to_text,
-    parameters=count_parameters(member.parameters),
-    reports=read_metrics(workdir),
-    recorded=_recorded(workdir),
-  )
-
-
-def _recorded(workdir: pathlib.Path) -> dict | None:
-  """`results.json`, if it is there and whole."""
-  try:
-    recorded = json.loads((workdir / RESULTS_FILE).read_text('utf-8'))
-  except (OSError, ValueError):
-    return None
-  return recorded if isinstance(recorded, dict) and isinstance(recorded.get('metrics'), dict) else None
-
-
 def render(findings: Findings) -> str:
   """The page."""
   folder = data_folder(findings.run.config.data)
-  gallery = Gallery(findings.split, Pictures(folder))
+  pictures = Pictures(folder)
+  gallery = Gallery(findings.split, pictures)
   config, model = findings.run.config, findings.run.model
   curves = training_curves(
     findings.reports,
@@ -120,6 +73,10 @@ def render(findings: Findings) -> str:
     _section(f'Results on {findings.split.name}', _results(findings)),
     _section('Pictures found for captions', gallery.pictures_for_captions(findings.text_to_image)),
     _section('Captions found for pictures', gallery.captions_for_pictures(findings.image_to_text)),
+    _section('Which regions answer which words', _answers(findings, pictures, folder)),
+    _section(
+      'What a batch looks like to the graph', batch_section(findings.batch, findings.split, pictures, config.model)
+    ),
     _section('Training', curves),
     _section('Data and model', _about(findings)),
     _attribution(folder),
@@ -133,6 +90,19 @@ def render(findings: Findings) -> str:
     f'<title>{escape(findings.name)} · hrem_jax</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
     f'{"".join(sections)}</main>\n</body>\n</html>\n'
   )
+
+
+def _answers(findings: Findings, pictures: Pictures, folder: pathlib.Path) -> str:
+  """With boxes where they are there and whole; a table stands for them otherwise."""
+  split, boxes, problem = findings.split, None, ''
+  rows = np.array([answer.pair.image for answer in findings.answers], int)
+  if len(rows):
+    try:
+      mask = split.features.rows(rows)[1]
+      boxes = read_boxes(folder / f'{split.name}_boxes.npy', mask, rows, num_images=split.num_images)
+    except UserError as error:
+      problem = str(error)
+  return answers_section(findings.answers, split, pictures, boxes, problem)
 
 
 def _section(title: str, content: str) -> str:

@@ -5,6 +5,7 @@ from html import escape
 import ml_collections
 
 from hrem_jax.configuration import default_config, leaves, value_at
+from hrem_jax.retrieval.protocols import JUDGED
 
 _TITLES = {'': '', 'coco_1k/': 'COCO 1K, mean of five folds', 'coco_5k/': 'COCO 5K'}
 _COLUMNS = (('r1', 'R@1'), ('r5', 'R@5'), ('r10', 'R@10'), ('median_rank', 'medR'), ('mean_rank', 'meanR'))
@@ -22,6 +23,7 @@ def results_table(metrics: dict[str, float], chance: dict[str, float]) -> str:
   parts = [_protocol(prefix, metrics, chance) for prefix in _TITLES if f'{prefix}rsum' in metrics]
   return (
     f'<div class="scroll"><table class="results"><thead><tr><td></td>{heads}</tr></thead>{"".join(parts)}</table></div>'
+    f'{_judged_tables(metrics, chance)}'
   )
 
 
@@ -37,6 +39,23 @@ def _protocol(prefix: str, metrics: dict[str, float], chance: dict[str, float]) 
     cells = f'<td colspan="3">{values[f"{prefix}rsum"]:.1f}</td><td colspan="2"></td>'
     rows.append(f'<tr class="{kind}"><th scope="row">{name}</th>{cells}</tr>')
   return f'<tbody>{"".join(rows)}</tbody>'
+
+
+def _judged_tables(metrics: dict[str, float], chance: dict[str, float]) -> str:
+  """CxC, ECCV Caption and plausible matches, where they were measured: figures of their own."""
+  tables = []
+  for prefix, (title, columns) in JUDGED.items():
+    if f'{prefix}i2t/{columns[0][0]}' not in metrics:
+      continue
+    rows = [f'<tr><th class="protocol" scope="rowgroup" colspan="{len(columns) + 1}">{title}</th></tr>']
+    for direction, label in _DIRECTIONS:
+      for kind, name, values in (('model', label, metrics), ('chance', 'by chance', chance)):
+        cells = ''.join(f'<td>{values[f"{prefix}{direction}/{key}"]:.1f}</td>' for key, _ in columns)
+        rows.append(f'<tr class="{kind}"><th scope="row">{name}</th>{cells}</tr>')
+    heads = ''.join(f'<th scope="col">{name}</th>' for _, name in columns)
+    head = f'<thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
+    tables.append(f'<div class="scroll"><table class="results">{head}</table></div>')
+  return ''.join(tables)
 
 
 def facts(pairs: list[tuple[str, str]]) -> str:

@@ -1,6 +1,5 @@
 """`python -m hrem_jax convert`: the release's checkpoint as a workdir of ours (docs/checkpoints.md)."""
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +56,7 @@ def convert(
     config.data.directory = str(data.expanduser().absolute())
   if config.model.text == 'bert':
     say(_set_bert_heads(config, release, vocabulary, bert_heads))
+  configuration.validate(config)
   tokenizer = _read_tokenizer(vocabulary, config.model.text)
   _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
   variables = _checked(config, release, str(checkpoint))
@@ -81,7 +81,6 @@ def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_col
     positions, buckets = config.model.bert.max_positions, config.data.length_buckets
     if buckets[-1] > positions:
       config.data.length_buckets = (*(width for width in buckets if width < positions), positions)
-  configuration.validate(config)
   return config
 
 
@@ -159,16 +158,9 @@ def _fit_word_embeddings(
     sizes.vocab_size = size
   elif size != rows:
     raise UserError(f'{source}: {size} tokens, but the word embeddings of the checkpoint have {rows} rows')
-  largest = _largest_token(tokenizer)
+  largest = tokenizer.largest_token
   if largest >= sizes.vocab_size:
     raise UserError(f'{source}: has a token with the number {largest}, the word embeddings have {rows} rows')
-
-
-def _largest_token(tokenizer: TextTokenizer) -> int:
-  content = json.loads(tokenizer.to_json())
-  vocabulary = content['model']['vocab']
-  numbers = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-  return max([*numbers, *(token['id'] for token in content['added_tokens'])])
 
 
 def _checked(config: ml_collections.ConfigDict, release: ReleaseModel, source: str) -> dict:

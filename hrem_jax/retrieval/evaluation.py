@@ -14,8 +14,9 @@ from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
-from hrem_jax.retrieval.protocols import Metrics, by_chance, evaluate, format_table
+from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split
+from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 
 RESULTS_FILE = 'results.json'
 
@@ -56,6 +57,7 @@ def load_member(
     run.config.data.directory = str(data)
   split = load_test_split(run.config)
   split.check_region_size(run.config.model.region_size, f'{workdir} was trained on ')
+  check_split(split, run.config)
   shapes = jax.eval_shape(lambda tree: tree, variables['params'])
   return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split), shapes)
 
@@ -153,13 +155,12 @@ def _about(member: Member) -> dict:
 
 def _metrics(member: Member, images: np.ndarray, texts: np.ndarray) -> Metrics:
   """By the protocol and the tie rule of `member`."""
-  config = member.run.config.evaluation
-  return evaluate(images, texts, member.split.owner, protocol=config.protocol, ties=config.ties)
+  return evaluate_split(images, texts, member.split, member.run.config)
 
 
 def chance(member: Member) -> Metrics:
   """What guessing is worth on the split and by the protocol of `member`."""
-  return by_chance(member.split.owner, len(member.images), protocol=member.run.config.evaluation.protocol)
+  return chance_on_split(member.split, member.run.config)
 
 
 def _check_same_data(first: Member, other: Member) -> None:

@@ -15,11 +15,17 @@ from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import TieRule, check_owner, retrieval_metrics
 from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK, ranks_from_embeddings
 
+PROTOCOLS = ('all', 'coco_5k', 'coco_1k', 'coco')
 COCO_IMAGES, COCO_TEXTS_PER_IMAGE, COCO_FOLDS = 5000, 5, 5
 Metrics = dict[str, float]
 
 _TITLES = {'': '', 'coco_1k/': 'COCO 1K (mean of five folds)', 'coco_5k/': 'COCO 5K'}
 _COLUMNS = (('r1', 'R@1'), ('r5', 'R@5'), ('r10', 'R@10'), ('median_rank', 'medR'), ('mean_rank', 'meanR'))
+JUDGED = {  # what `hrem_jax.retrieval.split_protocols` adds: a title and the figures of each direction
+  'cxc/': ('CxC', (('r1', 'R@1'), ('r5', 'R@5'), ('r10', 'R@10'))),
+  'eccv/': ('ECCV Caption', (('r1', 'R@1'), ('r_precision', 'R-P'), ('map_at_r', 'mAP@R'))),
+  'pm/': ('Plausible matches', (('r_precision', 'R-P'),)),
+}
 _DIRECTIONS = (('i2t', 'Image to text:'), ('t2i', 'Text to image:'))
 
 
@@ -52,17 +58,14 @@ def evaluate(
     FloatingPointError: A score is NaN or infinite.
     ValueError: Shapes that don't fit each other.
   """
+  images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
+  check_protocol(protocol, len(images), owner)
   protocols = {
     'all': lambda rank: rank(slice(None)),
     'coco_5k': lambda rank: rank(slice(None)),
     'coco_1k': _mean_of_folds,
     'coco': lambda rank: _under('coco_1k/', _mean_of_folds(rank)) | _under('coco_5k/', rank(slice(None))),
   }
-  if protocol not in protocols:
-    raise UserError(f'protocol must be one of {", ".join(protocols)}, found {protocol!r}')
-  images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
-  if protocol != 'all':
-    _check_coco(protocol, len(images), owner)
 
   def rank(rows: slice) -> Metrics:
     start, stop, _ = rows.indices(len(images))
@@ -92,8 +95,12 @@ def _under(prefix: str, metrics: Metrics) -> Metrics:
   return {prefix + key: value for key, value in metrics.items()}
 
 
-def _check_coco(protocol: str, num_images: int, owner: Int[np.ndarray, 't']) -> None:
-  """Raises UserError unless there are 5,000 images with five texts each."""
+def check_protocol(protocol: str, num_images: int, owner: Int[np.ndarray, 't']) -> None:
+  """Raises UserError where there is no such protocol, or it is COCO's and these aren't 5,000 images of five texts."""
+  if protocol not in PROTOCOLS:
+    raise UserError(f'protocol must be one of {", ".join(PROTOCOLS)}, found {protocol!r}')
+  if protocol == 'all':
+    return
   expected = f'{COCO_IMAGES} images with {COCO_TEXTS_PER_IMAGE} captions each'
   wants = f'protocol {protocol!r} is defined on the COCO test set of {expected}'
   if num_images != COCO_IMAGES or len(owner) != COCO_IMAGES * COCO_TEXTS_PER_IMAGE:
@@ -126,4 +133,17 @@ def format_table(metrics: Metrics, chance: Metrics | None = None) -> str:
     lines += [f'{"by chance:":14}{chance[f"{prefix}rsum"]:8.1f}'] if chance else []
     folds = [f'{metrics[key]:8.1f}' for index in range(COCO_FOLDS) if (key := f'{prefix}fold_{index}/rsum') in metrics]
     lines += ['rSum of folds:' + ''.join(folds)] if folds else []
-  return '\n'.join(lines)
+  return '\n'.join([*lines, *_judged_lines(metrics, chance)])
+
+
+def _judged_lines(metrics: Metrics, chance: Metrics | None) -> list[str]:
+  lines = []
+  for prefix, (title, columns) in JUDGED.items():
+    if f'{prefix}i2t/{columns[0][0]}' not in metrics:
+      continue
+    lines += [title, ' ' * 14 + ''.join(f'{name:>8}' for _, name in columns)]
+    for direction, label in _DIRECTIONS:
+      for name, values in ((label, metrics), ('by chance:', chance)):
+        figures = ''.join(f'{values[f"{prefix}{direction}/{key}"]:8.1f}' for key, _ in columns) if values else ''
+        lines += [f'{name:14}{figures}'] if figures else []
+  return lines

@@ -20,6 +20,7 @@ from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.files import read_text
 from hrem_jax.models.hrem import HREM, build_model
 from hrem_jax.retrieval.checksums import verify
 from hrem_jax.retrieval.encode import DataEncoder
@@ -47,8 +48,8 @@ def open_run(workdir: pathlib.Path) -> Run:
   for name in (CONFIG_FILE, TOKENIZER_FILE):
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
-  config = configuration.from_json((workdir / CONFIG_FILE).read_text('utf-8'), source=str(workdir / CONFIG_FILE))
-  tokenizer = tokenizers.from_json((workdir / TOKENIZER_FILE).read_text('utf-8'), source=str(workdir / TOKENIZER_FILE))
+  config = configuration.from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
+  tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
   return Run(config, tokenizer, build_model(config.model))
 
 

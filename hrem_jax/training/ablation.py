@@ -13,13 +13,18 @@ import ml_collections
 
 from hrem_jax import configuration
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
 from hrem_jax.training import loop
-from hrem_jax.training.setup import open_splits
+from hrem_jax.training.setup import plan
 from hrem_jax.variants import FULL, FULL_MEMBERS, VARIANTS, describe, with_variant
 
 CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
+READ = (
+  *('data.source', 'data.directory', 'data.name', 'data.sampler', 'data.min_word_count', 'evaluation'),
+  *('model.region_size', 'model.text', 'model.weights', 'model.vocabulary', 'model.word_vectors', 'model.bigru'),
+  'training.batch_size',
+)  # what decides which files are read, and whether they fit
 COLUMNS = {'i2t/r1': 'i2t R@1', 'i2t/r5': 'R@5', 't2i/r1': 't2i R@1', 't2i/r5': 'R@5', 'rsum': 'rSum'}
 
 
@@ -66,7 +71,7 @@ def ablate(
   seeds = range(config.training.seed, config.training.seed + num_seeds)
   runs = [(name, seed, output / name / f'seed_{seed}') for seed in seeds for name in variants]
   waiting = {name for name, _, workdir in runs if not (workdir / RESULTS_FILE).is_file()}
-  _check_data(changed for name, changed in configs.items() if name in waiting)
+  _check_files(changed for name, changed in configs.items() if name in waiting)
   _begin(config, output)
   for number, (name, seed, workdir) in enumerate(runs, start=1):
     if not (workdir / RESULTS_FILE).is_file():
@@ -81,13 +86,10 @@ def ablate(
   return rows
 
 
-def _check_data(configs: Iterable[ml_collections.ConfigDict]) -> None:
-  """Opens the splits that the trainings will read; variants differ in them rarely."""
-  keys = operator.attrgetter(
-    'data.source', 'data.directory', 'data.name', 'evaluation.select_on', 'evaluation.test_split', 'model.region_size'
-  )
-  for config in {keys(config): config for config in configs}.values():
-    open_splits(config)
+def _check_files(configs: Iterable[ml_collections.ConfigDict]) -> None:
+  """Opens everything that the trainings will read; variants differ in it rarely."""
+  for config in {str(operator.attrgetter(*READ)(config)): config for config in configs}.values():
+    plan(config)
 
 
 def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
@@ -96,7 +98,7 @@ def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
   if not path.is_file():
     write_text(path, configuration.to_json(config))
     return
-  begun = configuration.from_json(path.read_text('utf-8'), source=str(path))
+  begun = configuration.from_json(read_text(path), source=str(path))
   changed = configuration.differences(begun, config)
   if begun.training.num_epochs != config.training.num_epochs:  # more epochs would be another budget
     changed.append(f'training.num_epochs {begun.training.num_epochs} -> {config.training.num_epochs}')
@@ -116,13 +118,20 @@ def read_rows(output: pathlib.Path, variants: Sequence[str], seeds: Sequence[int
   rows = []
   for name in variants:
     paths = {seed: output / name / f'seed_{seed}' / RESULTS_FILE for seed in seeds}
-    done = {seed: json.loads(path.read_text('utf-8')) for seed, path in paths.items() if path.is_file()}
+    done = {seed: _read_results(path) for seed, path in paths.items() if path.is_file()}
     if done:
       first = next(iter(done.values()))
       prefix = '' if 'rsum' in first['metrics'] else 'coco_1k/'
       figures = {key: [results['metrics'][prefix + key] for results in done.values()] for key in COLUMNS}
       rows.append(Row(name, list(done), figures, first.get('members', [first])[0]['select_on']))
   return rows
+
+
+def _read_results(path: pathlib.Path) -> dict:
+  results = read_json_object(path)
+  if not isinstance(results.get('metrics'), dict) or not {'members', 'select_on'} & results.keys():
+    raise UserError(f'{path}: no metrics in it, expected are the results of a run; without the file it is made anew')
+  return results
 
 
 def _write(rows: list[Row], output: pathlib.Path) -> None:

@@ -5,7 +5,7 @@ import json
 import pathlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import grain
@@ -22,6 +22,7 @@ from hrem_jax.training.guard import all_finite
 from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
+COMPRESSED = 0.8  # a checkpoint has at least this share of the bytes in memory, once the moments are not zero
 CAME_LATER = ('skipped', 'skipped_in_a_row')  # fields of the state that the first checkpoints do not have
 
 
@@ -61,7 +62,8 @@ class Checkpoints:
 
   def __exit__(self, *error):
     try:
-      self._manager.close()  # waits for what is being written
+      with self._writing():
+        self._manager.close()  # waits for what is being written
     finally:
       self._is_closing.set()
       self._thread.shutdown()
@@ -71,7 +73,7 @@ class Checkpoints:
     """Starts saving and returns; `metrics` are those of the selection split where this step was evaluated.
 
     Raises:
-      UserError: A number of the state is not finite: such a state takes no good one's place.
+      UserError: A number of the state is not finite: such a state takes no good one's place; or there is no room.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
@@ -79,10 +81,32 @@ class Checkpoints:
     if not self._all_finite((state.params, state.batch_stats, state.optimizer)):
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
     self.wait()  # what is sealed must not be deleted meanwhile
+    self._check_room(state)
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator))
-    self._manager.save(step, args=items, metrics=metrics)
+    with self._writing():
+      self._manager.save(step, args=items, metrics=metrics)
     if jax.process_index() == 0:
       self._sealing.append(self._thread.submit(self._seal, self._folder / str(step)))
+
+  def _check_room(self, state: TrainState) -> None:
+    """Before half of a checkpoint is written; what is there and not kept any more is deleted only after that."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(self._folder).free
+    if jax.process_index() == 0 and free < COMPRESSED * needed:
+      raise UserError(
+        f'{self._folder}: no room for the checkpoint of step {int(state.step)}: expected are {needed:,} bytes, '
+        f'found {free:,}; {self.describe_newest()}'
+      )
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Orbax tells of a disk that cannot be written with a ValueError, in the middle of other threads' complaints."""
+    try:
+      yield
+    except Exception as error:
+      if 'os_error_code' not in str(error):
+        raise
+      raise UserError(f'{self._folder}: a checkpoint cannot be written: {one_line(error)[-200:]}') from error
 
   def _seal(self, folder: pathlib.Path) -> None:
     """Adds checksums to a checkpoint as soon as it is there; without them it is no less a checkpoint."""
@@ -174,7 +198,8 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Until everything that was saved is on disk."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
     while self._sealing:
       self._sealing.pop().result()
     self.tidy()

@@ -101,11 +101,14 @@ class Progress:
     if not self._is_first_process:
       return
     record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **metrics}
-    with self._path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(record) + '\n')
-    for name, value in metrics.items():
-      self._board.add_scalar(f'{kind}/{name}', value, step)
-    self._board.flush()
+    try:
+      with self._path.open('a', encoding='utf-8') as file:
+        file.write(json.dumps(record) + '\n')
+      for name, value in metrics.items():
+        self._board.add_scalar(f'{kind}/{name}', value, step)
+      self._board.flush()
+    except OSError as error:
+      raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
 
   def _keep(self, is_kept: Callable[[dict], bool]) -> None:
     """Rewrites the file, if something is to be taken out of it: at once or not at all."""

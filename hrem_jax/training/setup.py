@@ -13,7 +13,8 @@ from jaxtyping import Float
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.pipeline import TrainingBatches
-from hrem_jax.data.precomputed import Split
+from hrem_jax.data.precomputed import Split, data_folder
+from hrem_jax.data.provenance import check_same_data, write_provenance
 from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer
@@ -23,7 +24,8 @@ from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ports import huggingface
-from hrem_jax.retrieval.run import CONFIG_FILE, TOKENIZER_FILE, Run, open_run
+from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, Run, open_run, step_folders
+from hrem_jax.retrieval.split_protocols import check_split
 from hrem_jax.sharding import replicate
 from hrem_jax.training.optimizer import Optimizer
 from hrem_jax.training.state import TrainState, create_state
@@ -45,14 +47,38 @@ class Setup:
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
-  """Checks everything that can be wrong, cheapest first, and writes configuration and vocabulary to the workdir.
+  """Checks everything that can be wrong and writes configuration and vocabulary to the workdir.
 
   Raises:
     UserError: Something is wrong; nothing was written.
   """
+  setup = plan(config, workdir)
+  # A data set and what `convert-data` makes of it give the same batches; only the former tells where it is from.
+  provenance = check_same_data(workdir, data_folder(config.data)) if config.data.source == 'precomputed' else None
+  if jax.process_index() == 0:
+    if provenance is not None:
+      write_provenance(workdir, provenance)
+    write_text(workdir / TOKENIZER_FILE, setup.run.tokenizer.to_json())
+    write_text(workdir / CONFIG_FILE, configuration.to_json(setup.run.config))
+  check_shared(workdir / CONFIG_FILE)
+  return setup
+
+
+def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None) -> Setup:
+  """The run that `config` describes, checked, the cheapest first; nothing is written.
+
+  Args:
+    config: As the user gave it; not changed.
+    workdir: Where it may have been started before; None: it is a new one.
+
+  Raises:
+    UserError: Something is wrong.
+  """
   configuration.validate(config, num_devices=jax.device_count())
-  train, selection, _ = open_splits(config)
-  run = _open_or_create(config, workdir, train)
+  train, selection, test = open_splits(config)
+  check_split(test, config)  # what the last minute of a training must not find out
+  started = _started(workdir) if workdir else None
+  run = _open_or_create(config, workdir, train, started)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))
   batches = TrainingBatches(
     train,
@@ -63,6 +89,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
     num_devices=jax.device_count(),
   )
   optimizer = Optimizer(run.config.optimizer, batches.sampler.steps_per_epoch)
+  if started is None:
+    _check_pretrained(run)
   return Setup(run, train, batches, selection, optimizer)
 
 
@@ -75,9 +103,22 @@ def open_splits(config: ml_collections.ConfigDict) -> list[Split]:
   return splits
 
 
-def _open_or_create(config: ml_collections.ConfigDict, workdir: pathlib.Path, train: Split) -> Run:
-  """The run of a workdir that was started before, or a new one."""
-  started = open_run(workdir) if (workdir / CONFIG_FILE).is_file() else None
+def _started(workdir: pathlib.Path) -> Run | None:
+  """The run of a workdir, where it was started before."""
+  if (workdir / CONFIG_FILE).is_file():
+    return open_run(workdir)
+  if steps := step_folders(workdir / CHECKPOINTS):
+    raise UserError(
+      f'{workdir / CONFIG_FILE}: no such file, but {workdir / CHECKPOINTS} has {len(steps)} checkpoint(s), which '
+      'only the run that wrote them can go on from; take another --workdir'
+    )
+  return None
+
+
+def _open_or_create(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path | None, train: Split, started: Run | None
+) -> Run:
+  """The run that goes on, or a new one."""
   resolved, tokenizer = resolve(config, train.captions, started and started.tokenizer)
   changed = configuration.differences(started.config, resolved) if started else []
   if changed:
@@ -85,10 +126,6 @@ def _open_or_create(config: ml_collections.ConfigDict, workdir: pathlib.Path, tr
       f'{workdir}: was started with another configuration ({"; ".join(changed)}); '
       'take another --workdir or the old values'
     )
-  if jax.process_index() == 0:
-    write_text(workdir / TOKENIZER_FILE, tokenizer.to_json())
-    write_text(workdir / CONFIG_FILE, configuration.to_json(resolved))
-  check_shared(workdir / CONFIG_FILE)
   return Run(resolved, tokenizer, build_model(resolved.model))
 
 
@@ -107,8 +144,11 @@ def resolve(
     folder = huggingface.find_folder(config.model.weights)
     config.model.bert.update(huggingface.bert_sizes(folder))
     tokenizer = tokenizer or tokenizers.read_wordpiece(folder)
-    if tokenizer.vocab_size > config.model.bert.vocab_size:
-      raise UserError(f'{folder}: {tokenizer.vocab_size} tokens, but vocab_size is {config.model.bert.vocab_size}')
+    if tokenizer.largest_token >= config.model.bert.vocab_size:
+      raise UserError(
+        f'{folder}: a token has the number {tokenizer.largest_token}, expected below the vocab_size of its '
+        f'config.json, {config.model.bert.vocab_size}'
+      )
   else:
     if tokenizer is None and config.model.vocabulary:
       tokenizer = read_scan_vocabulary(pathlib.Path(config.model.vocabulary).expanduser())
@@ -117,18 +157,32 @@ def resolve(
   return config, tokenizer
 
 
+def _check_pretrained(run: Run) -> None:
+  """Files that do not fit are named before anything is written; they are read once more when it begins."""
+  config = run.config
+  if config.model.text == 'bert' and config.model.weights:
+    init = lambda rng: init_variables(run.model, rng, region_size=config.model.region_size)  # noqa: E731
+    _read_weights(config, jax.eval_shape(init, jax.random.key(0))['params']['text_encoder']['language_model'])
+  if config.model.word_vectors:
+    words = run.tokenizer.pieces(range(run.tokenizer.vocab_size))
+    read_word_vectors(pathlib.Path(config.model.word_vectors).expanduser(), words, config.model.bigru.word_size)
+
+
+def _read_weights(config: ml_collections.ConfigDict, language_model: dict) -> dict:
+  """The pretrained parameters, which must have the names and shapes of those of `language_model`."""
+  folder = huggingface.find_folder(config.model.weights)
+  pretrained = huggingface.read_bert(folder, num_layers=config.model.bert.num_layers)
+  return huggingface.merge_checked(language_model, pretrained, source=str(folder))
+
+
 def first_state(setup: Setup, mesh: Mesh) -> TrainState:
   """Random parameters from the seed, the pretrained language model's in their place, on all devices."""
   config = setup.run.config
   init = jax.jit(lambda rng: init_variables(setup.run.model, rng, region_size=config.model.region_size))
   variables = jax.device_get(init(jax.random.key(config.training.seed)))
   if config.model.text == 'bert' and config.model.weights:
-    folder = huggingface.find_folder(config.model.weights)
-    pretrained = huggingface.read_bert(folder, num_layers=config.model.bert.num_layers)
     text_encoder = variables['params']['text_encoder']
-    text_encoder['language_model'] = huggingface.merge_checked(
-      text_encoder['language_model'], pretrained, source=str(folder)
-    )
+    text_encoder['language_model'] = _read_weights(config, text_encoder['language_model'])
   if config.model.word_vectors:
     language_model = variables['params']['text_encoder']['language_model']
     language_model['word_embeddings'] = with_word_vectors(

@@ -95,6 +95,9 @@ def test_folder_holds_nothing_else(folder):
 
 def test_features_come_from_the_pixels_and_boxes_alone(folder):
   features, boxes = np.load(folder / 'dev_ims.npy'), np.load(folder / 'dev_boxes.npy')
+  assert 0 <= boxes.min() < boxes.max() == 1
+  boxes = np.round(boxes * 224)  # whole pixels
+
   num_regions = np.load(folder / 'dev_num_regions.npy')
   for row, name in enumerate(lines(folder / 'dev_ids.txt')):
     with Image.open(folder / 'pictures' / f'{name}.png') as picture:

@@ -56,7 +56,7 @@ def cells(page: str, kind: str) -> list[list[str]]:
 
 
 def test_nothing_comes_from_outside(page):
-  assert not re.search(r'<script|<link|<iframe|<object|@import|url\(|javascript:|\shref=|\son\w+=', page)
+  assert not re.search(r'<script|<link|<iframe|<object|@import|url\((?!data:)|javascript:|\shref=|\son\w+=', page)
   sources = re.findall(r'src="([^"]{5})', page)
   assert sources
   assert set(sources) == {'data:'}
@@ -175,6 +175,7 @@ def test_the_curves_show_every_term_and_the_chosen_checkpoint(page):
   assert re.findall(r'<figcaption>([\w ]+?) <', page) == [
     'Loss',
     'rSum on dev',
+    'Recalls on dev',
     'Relation loss',
     'Learning rate',
     'Gradient norm',
@@ -184,6 +185,13 @@ def test_the_curves_show_every_term_and_the_chosen_checkpoint(page):
   assert re.findall(r'(\w+) <b>([^<]+)</b>', legend) == [('total', '5.751'), ('base', '0.75'), ('cross', '5')]
   assert len(re.findall('class="ring"', page)) == 1
   assert 'step 12 · ' in page
+
+
+def test_skipped_updates_are_shown(findings):
+  report = {'kind': 'train', 'step': 13, 'loss': 1.0, 'skipped': 3}
+  page = render(dataclasses.replace(findings, reports=[*findings.reports, report]))
+  legend = re.search(r'<figcaption>Skipped updates .*?</ul>', page)[0]
+  assert 'last <b>3</b>' in legend
 
 
 def test_losses_that_are_not_finite_are_counted_not_drawn(findings):

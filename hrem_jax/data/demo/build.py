@@ -11,11 +11,12 @@ import numpy as np
 
 from hrem_jax.data.demo.captions import Caption, describe
 from hrem_jax.data.demo.drawing import NUM_FEATURES, NUM_REGIONS, draw, library, region_boxes, region_features
+from hrem_jax.data.demo.layout import PICTURE_SIZE
 from hrem_jax.data.demo.scenes import Sampler, Scene
 from hrem_jax.errors import UserError
 
 FOLDER_NAME = 'demo_precomp'
-FORMAT = 1  # raise it whenever the same seed would give other bytes
+FORMAT = 2  # raise it whenever the same seed would give other bytes
 NUM_CAPTIONS = 5  # of each picture
 
 # The test split is sampled first: it stays the same however large the training split is made.
@@ -72,7 +73,7 @@ def _write_split(folder: Path, split: str, pictures: list[Picture], bar) -> None
     drawing, object_boxes = draw(picture.scene)
     own_boxes = region_boxes(object_boxes)
     num_regions[row] = len(own_boxes)
-    boxes[row, : len(own_boxes)] = own_boxes
+    boxes[row, : len(own_boxes)] = own_boxes / PICTURE_SIZE
     features[row, : len(own_boxes)] = region_features(drawing, own_boxes)
     drawing.save(folder / 'pictures' / f'{picture.id}.png')
     bar.update()
@@ -138,7 +139,7 @@ def build(
   """Builds the demo data set in OUTPUT/demo_precomp; the same arguments give the same bytes.
 
   For each split: `{split}_ims.npy` float16 (images, regions, features), one row per image, zeros after the last region;
-  `{split}_num_regions.npy` int32 (images,); `{split}_boxes.npy` float32 (images, regions, 4) in pixels x1 y1 x2 y2;
+  `{split}_num_regions.npy` int32 (images,); `{split}_boxes.npy` float32 (images, regions, 4), fractions x0 y0 x1 y1;
   `{split}_caps.txt`, five lines per image in order; `{split}_ids.txt`, one line per image. Beside them
   `pictures/{id}.png`, `ATTRIBUTION.txt` and `provenance.json`. The folder appears whole or not at all.
 

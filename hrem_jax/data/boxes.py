@@ -1,0 +1,41 @@
+"""Where the regions of a split lie in their pictures: `SPLIT_boxes.npy` (docs/data.md)."""
+
+import pathlib
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from hrem_jax.data.features import open_array
+from hrem_jax.errors import UserError
+
+_SLACK = 1e-4  # rounding of what was divided by a picture's size
+
+
+def read_boxes(
+  path: pathlib.Path, mask: Bool[np.ndarray, 'i r'], rows: np.ndarray, *, num_images: int
+) -> Float[np.ndarray, 'i r 4'] | None:
+  """The boxes of some images, as fractions `x0 y0 x1 y1` of their pictures; None where there is no such file.
+
+  Args:
+    path: `(images, regions, 4)` floats. Boxes of padding are not looked at.
+    mask: Which regions of these images are real.
+    rows: The images.
+    num_images: Of the split; a file with a multiple of them repeats each image, as the field's features do.
+
+  Raises:
+    UserError: The file is damaged, of another shape, or holds something else than fractions; it names the row.
+  """
+  if not path.is_file():
+    return None
+  array = open_array(path, num_dimensions=3)
+  expected = (num_images, mask.shape[1], 4)
+  repeat = max(len(array) // num_images, 1)
+  if array.shape != (repeat * num_images, *expected[1:]) or not np.issubdtype(array.dtype, np.floating):
+    raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats {expected}')
+  boxes = np.where(mask[..., None], np.asarray(array[rows * repeat], np.float32), 0)
+  inside = (boxes >= -_SLACK) & (boxes <= 1 + _SLACK)  # NaN is not
+  is_wrong = ~(inside.all(axis=(1, 2)) & (boxes[..., :2] <= boxes[..., 2:]).all(axis=(1, 2)))
+  if is_wrong.any():
+    row = rows[is_wrong.argmax()] * repeat
+    raise UserError(f'{path}: row {row} (counted from 0) holds other boxes than x0 <= x1, y0 <= y1 as fractions 0..1')
+  return np.clip(boxes, 0, 1)

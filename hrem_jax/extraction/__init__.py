@@ -1,0 +1,1 @@
+"""From people's pictures and captions to a data set in the precomputed layout."""

@@ -1,0 +1,95 @@
+"""Picture files to RGB, whatever is in them; what cannot be read says why."""
+
+import hashlib
+import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Those that hold photographs. Not all that Pillow knows: it would start Ghostscript for a file that says it is EPS.
+Image.init()  # else it looks for plugins when asked to open, and not for all
+FORMATS = tuple(
+  name
+  for name in ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000', 'AVIF')
+  if name in Image.OPEN  # AVIF is not in every build
+)
+MAX_PIXELS = 178_956_970  # where Pillow speaks of a bomb: half a gigabyte of RGB
+MAX_RATIO = 100  # of the longer side to the shorter: a line resized to a square's shorter side would be a bomb, too
+
+
+class UnreadablePicture(Exception):
+  """A picture that is left out; its message is the reason, in one line."""
+
+
+@contextmanager
+def open_picture(path: pathlib.Path) -> Iterator[tuple[Image.Image, str]]:
+  """The picture as RGB, turned as its EXIF says, and the SHA-256 of its file.
+
+  Raises:
+    UnreadablePicture: There is no such file, it is damaged or cut off, of another kind, or of an absurd size.
+  """
+  try:
+    with path.open('rb') as file:
+      digest = hashlib.file_digest(file, 'sha256').hexdigest()
+      file.seek(0)
+      with Image.open(file, formats=FORMATS) as opened:
+        _check_size(*opened.size)
+        opened.load()
+        picture = to_rgb(_turned(opened))
+  except UnreadablePicture:
+    raise
+  except FileNotFoundError as error:
+    raise UnreadablePicture('no such file') from error
+  except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, OverflowError and more
+    raise UnreadablePicture(_reason(error, path)) from error
+  yield picture, digest
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+  """Any mode to RGB: transparent parts become white, 16 bits are scaled to 8, floats to their range."""
+  if picture.mode.startswith('I') or picture.mode == 'F':
+    return Image.fromarray(_to_bytes(np.asarray(picture, np.float64))).convert('RGB')
+  if picture.has_transparency_data:
+    picture = picture.convert('RGBA')
+    white = Image.new('RGBA', picture.size, 'white')
+    return Image.alpha_composite(white, picture).convert('RGB')
+  return picture.convert('RGB')
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+  """One channel of any range: as it is up to 255, from 16 bits up to 65535, else from its smallest to its largest."""
+  low, high = values.min(), values.max()
+  if not np.isfinite(low + high):
+    raise UnreadablePicture('holds values that are not finite')
+  if low >= 0 and 1 < high <= 65535:
+    scaled = values if high <= 255 else values / 257
+  elif low >= 0 and high <= 1:
+    scaled = values * 255
+  else:
+    scaled = (values - low) / max(high - low, np.finfo(np.float64).tiny) * 255
+  return np.rint(scaled).astype(np.uint8)
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+  try:
+    return ImageOps.exif_transpose(picture)
+  except Exception:  # a damaged EXIF block is no reason to lose the picture
+    return picture
+
+
+def _check_size(width: int, height: int) -> None:
+  if width * height > MAX_PIXELS:
+    raise UnreadablePicture(f'{width} x {height} pixels, more than {MAX_PIXELS:,}')
+  if max(width, height) > MAX_RATIO * min(width, height):
+    raise UnreadablePicture(f'{width} x {height} pixels, one side more than {MAX_RATIO} times the other')
+
+
+def _reason(error: Exception, path: pathlib.Path) -> str:
+  if path.is_dir():
+    return 'a folder'
+  if isinstance(error, Image.UnidentifiedImageError):
+    return 'empty' if not path.stat().st_size else f'not one of {", ".join(FORMATS)}, or damaged'
+  message = ' '.join((getattr(error, 'strerror', None) or str(error)).split())
+  return message.replace(str(path), path.name) or type(error).__name__

@@ -1,0 +1,124 @@
+"""The unfinished data set: what survives a stop at any moment, so that the same command goes on."""
+
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Float
+
+from hrem_jax.data.provenance import differences
+from hrem_jax.errors import UserError
+from hrem_jax.files import write_text
+
+SUFFIX = '.unfinished'
+_SETTINGS, _JOURNAL, _LOCK = 'settings.json', 'journal.jsonl', 'lock'
+
+
+class Workshop:
+  """A folder beside the data set to be, with the features of the pictures so far.
+
+  Pictures are encoded in chunks of fixed members: a chunk's features are written first, and then the line of the
+  journal that makes them count. What follows the last whole line is overwritten.
+
+  Args:
+    folder: Created where it is missing.
+    settings: Everything that decides the result, JSON-able.
+    row_bytes: File names, and the bytes that each of them gets for a chunk.
+
+  Raises:
+    UserError: The folder was begun with other settings, or another process works in it.
+  """
+
+  def __init__(self, folder: pathlib.Path, settings: dict, row_bytes: dict[str, int]):
+    self.folder, self._row_bytes = folder, row_bytes
+    self.result = folder / 'result'  # becomes the data set
+    folder.mkdir(parents=True, exist_ok=True)
+    self._lock = (folder / _LOCK).open('w')
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      self._check_settings(settings)
+      self.outcomes = self._read_journal()
+      for path in list(self.result.rglob('.*')):  # what a stop left of files that were being written
+        path.unlink()
+    except BlockingIOError as error:
+      self._lock.close()
+      raise UserError(f'{folder}: another extraction is at work in it') from error
+    except BaseException:
+      self._lock.close()
+      raise
+
+  def __enter__(self) -> 'Workshop':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._lock.close()
+
+  def path(self, name: str) -> pathlib.Path:
+    return self.folder / name
+
+  def add(self, arrays: dict[str, np.ndarray], outcomes: Sequence[dict]) -> None:
+    """The next chunk: its arrays are on the disk before the journal says so."""
+    chunk = len(self.outcomes)
+    for name, array in arrays.items():
+      _write_at(self.path(name), chunk * self._row_bytes[name], np.ascontiguousarray(array))
+    with self.path(_JOURNAL).open('ab') as file:
+      file.write(json.dumps(list(outcomes)).encode() + b'\n')
+      file.flush()
+      os.fsync(file.fileno())
+    self.outcomes.append(list(outcomes))
+
+  def finish(self, destination: pathlib.Path) -> None:
+    """The result becomes the data set in one step; then the rest goes."""
+    os.replace(self.result, destination)
+    shutil.rmtree(self.folder)
+
+  def _check_settings(self, settings: dict) -> None:
+    path = self.path(_SETTINGS)
+    if not path.is_file():
+      write_text(path, json.dumps(settings, indent=2) + '\n')
+      return
+    changed = differences(json.loads(path.read_text('utf-8')), settings)
+    if changed:
+      raise UserError(
+        f'{self.folder}: was begun with other settings ({"; ".join(changed)}); give the old ones to go on, or remove '
+        'this folder to begin anew'
+      )
+
+  def _read_journal(self) -> list[list[dict]]:
+    """The outcomes of each chunk; a last line that was cut off is cut away."""
+    path = self.path(_JOURNAL)
+    if not self.result.is_dir():  # a new start, or the data set was finished and then removed, small pictures and all
+      path.unlink(missing_ok=True)
+      self.result.mkdir()
+    if not path.is_file():
+      return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b'\n') + 1]
+    if len(whole) < len(content):
+      with path.open('r+b') as file:
+        file.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _write_at(path: pathlib.Path, position: int, array: Float[np.ndarray, '...']) -> None:
+  """Written, not mapped: a full disk is an error here, and death there."""
+  with path.open('r+b' if path.exists() else 'w+b') as file:
+    file.seek(position)
+    file.write(array.data.cast('B'))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def explaining(folder: pathlib.Path):
+  """Turns what the system refuses (a full disk, no right to write) into a message that says how to go on."""
+  try:
+    yield
+  except OSError as error:
+    name = error.filename or folder
+    raise UserError(f'{name}: {error.strerror or error}; what is done is kept, the same command goes on') from error

@@ -1,0 +1,81 @@
+"""The metrics of a split as a configuration wants them: the protocol, and what it needs beside embeddings."""
+
+import pathlib
+
+import ml_collections
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from hrem_jax.data.caption_ids import caption_ids_path, read_caption_ids
+from hrem_jax.data.precomputed import Split, data_folder
+from hrem_jax.errors import UserError
+from hrem_jax.retrieval.coco_judgements import coco_caption_ids, evaluate_judged, karpathy_order
+from hrem_jax.retrieval.plausible import plausible_metrics, read_class_labels
+from hrem_jax.retrieval.protocols import Metrics, check_protocol, evaluate
+
+KARPATHY = 'karpathy'  # as evaluation.caption_ids: the split is in the order of Karpathy's dataset_coco.json
+
+
+def check_split(split: Split, config: ml_collections.ConfigDict) -> None:
+  """Raises UserError where `evaluate_split` would, before minutes were spent on embeddings."""
+  settings = config.evaluation
+  if settings.protocol == 'eccv':
+    ids, source = _caption_ids(split, config)
+    karpathy_order(split.owner, split.num_images, ids, split.ids, source)
+  else:
+    check_protocol(settings.protocol, split.num_images, split.owner)
+  if settings.class_labels:
+    _class_labels(split, config)
+
+
+def evaluate_split(
+  images: Float[np.ndarray, 'i d'],
+  texts: Float[np.ndarray, 't d'],
+  split: Split,
+  config: ml_collections.ConfigDict,
+) -> Metrics:
+  """Metrics by `protocol`, `ties`, `caption_ids` and `class_labels` of the section `evaluation`.
+
+  Args:
+    images, texts: Embeddings of the split.
+    config: A whole configuration; its section `data` says where `SPLIT_caption_ids.txt` is looked for.
+
+  Raises:
+    UserError: A file that the protocol needs is missing or does not fit the split.
+  """
+  settings = config.evaluation
+  if settings.protocol == 'eccv':
+    ids, source = _caption_ids(split, config)
+    metrics = evaluate_judged(images, texts, split.owner, ids, image_ids=split.ids, ties=settings.ties, source=source)
+  else:
+    metrics = evaluate(images, texts, split.owner, protocol=settings.protocol, ties=settings.ties)
+  if settings.class_labels:
+    labels = _class_labels(split, config)
+    metrics |= plausible_metrics(images, texts, split.owner, labels, ties=settings.ties)
+  return metrics
+
+
+def chance_on_split(split: Split, config: ml_collections.ConfigDict) -> Metrics:
+  """The same metrics of a model that scores every pair alike: what guessing is worth."""
+  alike = [np.zeros((count, 1), np.float32) for count in (split.num_images, len(split.captions))]
+  config = config.copy_and_resolve_references()
+  config.evaluation.ties = 'expected'
+  return evaluate_split(*alike, split, config)
+
+
+def _class_labels(split: Split, config: ml_collections.ConfigDict) -> Bool[np.ndarray, 'i l']:
+  return read_class_labels(pathlib.Path(config.evaluation.class_labels).expanduser(), split.ids)
+
+
+def _caption_ids(split: Split, config: ml_collections.ConfigDict) -> tuple[Int[np.ndarray, ' t'], str]:
+  """COCO's ids of the captions, and where they are from."""
+  given = config.evaluation.caption_ids
+  if given == KARPATHY:
+    return coco_caption_ids(), 'config.evaluation.caption_ids=karpathy'
+  path = pathlib.Path(given).expanduser() if given else caption_ids_path(data_folder(config.data), split.name)
+  if not path.is_file():
+    raise UserError(
+      f'{path}: no such file; protocol eccv needs the COCO annotation id of each caption, one a line: `python -m '
+      f'hrem_jax caption-ids` makes the file, config.evaluation.caption_ids names another one, or is {KARPATHY!r}'
+    )
+  return read_caption_ids(path), str(path)

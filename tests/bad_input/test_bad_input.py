@@ -1,0 +1,118 @@
+"""Each broken input ends in one line, with status 2, and leaves everything as it was."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import synthetic
+
+from bad_input import document, world
+from bad_input.table import Case, attempt
+from hrem_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+CASES = [case for cases in document.THEMES.values() for case in cases]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp('bad_input') / 'world'
+  world.make(folder)
+  return folder
+
+
+@pytest.fixture
+def copy(whole, tmp_path) -> pathlib.Path:
+  return pathlib.Path(shutil.copytree(whole, tmp_path / 'world'))
+
+
+def test_there_are_many_and_each_has_its_name():
+  assert len(CASES) >= 80
+  assert len({case.what for case in CASES}) == len(CASES)
+
+
+@pytest.mark.filterwarnings('ignore:.*load_module')  # how ml_collections loads a configuration
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case.what)
+def test_it_ends_in_one_line_and_nothing_has_changed(copy, case: Case):
+  outcome = attempt(case, copy)
+  assert outcome.status == 2, outcome.errors
+  assert outcome.line.startswith('hrem_jax: '), outcome.errors
+  assert re.search(case.message, outcome.line), outcome.line
+  assert sum(line.startswith('hrem_jax: ') for line in outcome.errors) == 1, outcome.errors
+  assert len(outcome.errors) == 1 or case.begun, outcome.errors
+  assert 'Traceback' not in '\n'.join(outcome.errors)
+  new = {name for name in outcome.after if name not in outcome.before and not name.startswith(case.begun or '\0')}
+  assert not new
+  assert {name: outcome.after.get(name) for name in outcome.before} == outcome.before
+
+
+def test_the_document_is_that_of_the_table():
+  """Messages may differ in what a library says; `PYTHONPATH=tests:. python -m bad_input.document` writes it anew."""
+  rows = document.read(ROOT / 'docs' / 'errors.md')
+  assert [row[:2] for row in rows] == [(case.what, document.shown(case)) for case in CASES]
+  for (_, _, message), case in zip(rows, CASES, strict=True):
+    assert re.search(case.message, message), (case.what, message)
+
+
+def program(*arguments: str, **options) -> subprocess.CompletedProcess:
+  environment = os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}', 'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
+  command = [sys.executable, '-m', *arguments]
+  return subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, timeout=300, **options)
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='there is no /dev/full')
+def test_standard_output_on_a_full_disk():
+  with pathlib.Path('/dev/full').open('w') as full:
+    result = program('hrem_jax', 'ablate', '--list', stdout=full)
+  assert (result.returncode, result.stderr.count('\n')) == (2, 1), result.stderr
+  assert result.stderr.startswith('hrem_jax: a file or standard output: No space left on device')
+
+
+def test_a_checkpoint_without_room_is_not_begun(tmp_path, monkeypatch):
+  synthetic.write_data_set(tmp_path)
+  usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
+  monkeypatch.setattr('hrem_jax.training.checkpoint.shutil.disk_usage', lambda folder: usage)
+  message = r'no room for the checkpoint of step 12: expected are [\d,]+ bytes, found 50,000; there is no'
+  with pytest.raises(UserError, match=message):
+    synthetic.write_run(synthetic.tiny_config(tmp_path), tmp_path / 'run')
+  assert list((tmp_path / 'run' / 'checkpoints').iterdir()) == []
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+from hrem_jax import cli
+cli.run(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ('export run --output new', 'new: cannot be written: File too large'),
+    ('prepare-demo --output new --num-train 1 --num-dev 1 --num-test 1', 'File too large'),
+    ('convert-data data --output new', 'new/.*: cannot be written: '),
+  ],
+)
+def test_files_that_may_not_grow(copy, arguments, message):
+  """What a full disk and a quota do: writing fails in the middle of a file."""
+  before = set(copy.iterdir())
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+  result = subprocess.run(
+    [sys.executable, '-c', LIMITED, *arguments.split()],
+    cwd=copy,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 2, result.stderr
+  assert re.search(f'^hrem_jax: .*{message}', result.stderr.splitlines()[-1]), result.stderr
+  assert 'Traceback' not in result.stderr
+  left = [path for path in copy.rglob('*') if path.is_file() and path.relative_to(copy).parts[0] == 'new']
+  assert left == []
+  assert {path for path in copy.iterdir() if path.name != 'new'} == before

@@ -18,7 +18,7 @@ def write_checksums(folder: pathlib.Path) -> None:
 
 
 def verify(folder: pathlib.Path) -> None:
-  """Raises UserError naming the first file that differs; without `checksums.json`, the first array that is not whole."""
+  """Raises UserError naming the first file that differs; without `checksums.json`, the first array not whole."""
   path = folder / CHECKSUMS
   if not path.is_file():
     _read_through(folder / 'state')

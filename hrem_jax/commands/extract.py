@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--encoder',
     default='efficientnet-lite2',
-    help='a Hugging Face folder (ViT, CLIP, SigLIP, DINOv2), efficientnet-lite2, efficientnet-lite0 or patches',
+    help='efficientnet-lite2 (default), efficientnet-lite0 (both: extra `pictures`) or patches (pixels, no weights)',
   )
   parser.add_argument('--output', type=pathlib.Path, required=True, help='gets NAME_precomp/')
   parser.add_argument('--name', default='own', help='of the data set: config.data.name (own)')

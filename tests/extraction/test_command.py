@@ -17,7 +17,7 @@ def opened(monkeypatch):
   """Names of the encoders that were asked for; each is the small one."""
   names = []
   encoders = types.SimpleNamespace(open_encoder=lambda name: names.append(name) or small_encoder())
-  monkeypatch.setitem(sys.modules, 'hrem_jax.ports.picture_encoders', encoders)
+  monkeypatch.setitem(sys.modules, 'hrem_jax.extraction.picture_encoders', encoders)
   return names
 
 

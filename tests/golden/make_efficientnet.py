@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hrem_jax.ports.picture_encoders import _weights_file
+from hrem_jax.extraction.picture_encoders import _weights_file
 
 STAGES = {'lite0': (1, 2, 2, 3, 3, 4, 1), 'lite2': (1, 3, 3, 4, 4, 5, 1)}
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from hrem_jax.data.preprocessing import Preprocessing
 from hrem_jax.errors import UserError
-from hrem_jax.ports import picture_encoders
-from hrem_jax.ports.picture_encoders import open_encoder
+from hrem_jax.extraction import picture_encoders
+from hrem_jax.extraction.picture_encoders import open_encoder
 
 
 def waves() -> np.ndarray:

@@ -67,15 +67,14 @@ def _line_in_file(path: str, error: BaseException) -> int | None:
 
 def _refuse_flags(error: Exception) -> NoReturn:
   """Says what is wrong with a flag, or with a key or value of the configuration."""
-  try:
-    raise error
-  except (AttributeError, KeyError) as error:
+  if isinstance(error, AttributeError | KeyError):
     raise UserError(f'the configuration has no key {one_line(error.args[0])}') from error
-  except (flags.Error, OSError, TypeError, ValueError) as error:
-    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
-      hint = 'where the data is can be said alone, with --data=DIRECTORY'
-      raise UserError(f'--{error.flagname} needs --config=configs/NAME.py; {hint}') from error
+  if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config.'):
+    hint = 'where the data is can be said alone, with --data=DIRECTORY'
+    raise UserError(f'--{error.flagname} needs --config=configs/NAME.py; {hint}') from error
+  if isinstance(error, flags.Error | OSError | TypeError | ValueError):
     raise UserError(one_line(error)) from error
+  raise error
 
 
 def read_configuration(arguments: Sequence[str]) -> ml_collections.ConfigDict:

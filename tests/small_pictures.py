@@ -13,6 +13,15 @@ def random_picture(seed: int, size: tuple[int, int] = (48, 36)) -> Image.Image:
   return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
+def waves() -> np.ndarray:
+  """Smooth waves with an edge, `[224, 224, 3]` from 0 to 255: what tests/golden/efficientnet_*.npz was made of."""
+  y, x = np.mgrid[:224, :224] / 224
+  found = [np.sin(9 * x + 4 * y), np.cos(7 * y * x + 1), np.sin(23 * x) * np.cos(17 * y)]
+  values = 127 + 90 * np.stack(found, -1)
+  values[60:130, 100:180] = (200, 40, 20)
+  return values.astype(np.float32)
+
+
 def as_bytes(picture: Image.Image, kind: str = 'JPEG', **options) -> bytes:
   file = io.BytesIO()
   picture.save(file, kind, **options)

@@ -17,6 +17,7 @@ from PIL import Image
 from hrem_jax.errors import UserError
 from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
 from hrem_jax.extraction.lookalikes import signature
+from hrem_jax.extraction.picture_encoders import PictureEncoder
 from hrem_jax.extraction.records import Record
 from hrem_jax.extraction.workshop import Workshop
 from hrem_jax.files import replacing
@@ -64,7 +65,7 @@ def pooled_grid(grid: tuple[int, int], num_regions: int | None) -> tuple[int, in
   return possible[num_regions]
 
 
-def measure(encoder: 'PictureEncoder', num_regions: int | None, chunk: int) -> Sizes:
+def measure(encoder: PictureEncoder, num_regions: int | None, chunk: int) -> Sizes:
   """The sizes that an encoder will give; nothing is computed."""
   pixels = jax.ShapeDtypeStruct((chunk, *_pixels_of_blank(encoder).shape), np.float32)
   features = jax.eval_shape(encoder.module.apply, encoder.variables, pixels)
@@ -73,7 +74,7 @@ def measure(encoder: 'PictureEncoder', num_regions: int | None, chunk: int) -> S
   return Sizes((rows, columns), pooled_grid((rows, columns), num_regions), size, embedding, chunk)
 
 
-def _pixels_of_blank(encoder: 'PictureEncoder') -> Float[np.ndarray, 'h w 3']:
+def _pixels_of_blank(encoder: PictureEncoder) -> Float[np.ndarray, 'h w 3']:
   return encoder.preprocessing(Image.new('RGB', (64, 64)))
 
 
@@ -86,7 +87,7 @@ class PictureReader:
     size: Pixels of its longer side at most; 0 for no small pictures.
   """
 
-  def __init__(self, encoder: 'PictureEncoder', folder: pathlib.Path, size: int):
+  def __init__(self, encoder: PictureEncoder, folder: pathlib.Path, size: int):
     self._preprocessing, self._folder, self._size = encoder.preprocessing, folder, size
 
   def __call__(self, record: Record, picture_id: str) -> tuple[dict, Float[np.ndarray, 'h w 3'] | None]:
@@ -110,7 +111,7 @@ class PictureReader:
 def encode_missing(
   records: Sequence[Record],
   ids: Sequence[str],
-  encoder: 'PictureEncoder',
+  encoder: PictureEncoder,
   sizes: Sizes,
   workshop: Workshop,
   read: PictureReader,
@@ -152,7 +153,7 @@ def encode_missing(
       done(_keep(workshop, records, *waiting))
 
 
-def _encode(encoder: 'PictureEncoder', variables: dict, pixels, pooled: tuple[int, int]) -> dict[str, jax.Array]:
+def _encode(encoder: PictureEncoder, variables: dict, pixels, pooled: tuple[int, int]) -> dict[str, jax.Array]:
   features = encoder.module.apply(variables, pixels)
   arrays = {FEATURES: pool_grid(features.patches.astype(np.float32), pooled)}
   return arrays if features.embedding is None else arrays | {EMBEDDINGS: features.embedding.astype(np.float32)}

@@ -19,6 +19,7 @@ from hrem_jax.extraction import workshop as workshops
 from hrem_jax.extraction.assembly import assemble
 from hrem_jax.extraction.encoding import PictureReader, Sizes, encode_missing, measure
 from hrem_jax.extraction.identifiers import picture_ids
+from hrem_jax.extraction.picture_encoders import PictureEncoder
 from hrem_jax.extraction.records import Record, Source
 from hrem_jax.extraction.splits import SplitRule
 from hrem_jax.extraction.workshop import Workshop, explaining
@@ -53,7 +54,7 @@ class Extracted:
 
 def extract(
   source: Source,
-  encoder: 'PictureEncoder',
+  encoder: PictureEncoder,
   output: pathlib.Path,
   *,
   name: str = 'own',
@@ -95,7 +96,7 @@ def extract(
   return Extracted(folder, provenance, [*source.notes, *notes])
 
 
-def _settings(source: Source, encoder: 'PictureEncoder', sizes: Sizes, options: Options) -> dict:
+def _settings(source: Source, encoder: PictureEncoder, sizes: Sizes, options: Options) -> dict:
   """All that decides the bytes, most telling first."""
   return {
     'format': FORMAT,
@@ -131,8 +132,7 @@ def _finished(folder: pathlib.Path, settings: dict) -> dict | None:
   found = read_provenance(folder)
   if found is None:
     raise UserError(f'{folder}: holds something that no extraction made: move it away or choose another --name')
-  compared = [key for key in settings if key != 'made_with']
-  changed = differences(found, settings, [*compared])
+  changed = differences(found, settings, [key for key in settings if key != 'made_with'])
   if changed:
     raise UserError(
       f'{folder}: holds another data set ({"; ".join(changed[:4])}): move it away or choose another --name'
@@ -142,7 +142,7 @@ def _finished(folder: pathlib.Path, settings: dict) -> dict | None:
 
 def _encode(
   records: Sequence[Record],
-  encoder: 'PictureEncoder',
+  encoder: PictureEncoder,
   sizes: Sizes,
   workshop: Workshop,
   options: Options,
@@ -162,7 +162,7 @@ def _encode(
 
 
 def _write(
-  source: Source, encoder: 'PictureEncoder', sizes: Sizes, workshop: Workshop, rule: SplitRule, settings: dict
+  source: Source, encoder: PictureEncoder, sizes: Sizes, workshop: Workshop, rule: SplitRule, settings: dict
 ) -> tuple[dict, list[str]]:
   """All files of the result; returns its provenance, and what a person should know."""
   outcomes = [outcome for chunk in workshop.outcomes for outcome in chunk]

@@ -62,7 +62,8 @@ def _efficientnet(name: str) -> PictureEncoder:
   expected = jax.eval_shape(module.init, jax.random.key(0), pixels)
   theirs = {kind: read_entries(tensors, entries, source=str(path)) for kind, entries in tables.items()}
   variables = merge_checked(dict(expected), theirs, source=str(path))
-  sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+  with path.open('rb') as file:
+    sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
   return _encoder(name, module, variables, preprocessing, (7, 7), HEAD_WIDTH, weights_sha256=sha256)
 
 

@@ -2,7 +2,6 @@
 
 import flax
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 STRIDES, KERNELS = (1, 2, 2, 2, 1, 2, 1), (3, 3, 5, 3, 5, 5, 3)  # of the seven stages
@@ -78,4 +77,4 @@ class EfficientNetLite(nn.Module):
         expansion = 1 if stage == 0 else EXPANSION
         x = Block(width, KERNELS[stage], stride, expansion, name=f'block_{number}')(x)
         number += 1
-    return PictureFeatures(jnp.asarray(nn.relu6(ConvNorm(HEAD_WIDTH, name='head')(x))))
+    return PictureFeatures(nn.relu6(ConvNorm(HEAD_WIDTH, name='head')(x)))

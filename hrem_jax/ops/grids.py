@@ -1,7 +1,5 @@
 """Cells of a picture's grid pooled to fewer regions."""
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -56,10 +54,6 @@ def pool_boxes(
 
 def _window_means(num_cells: int, num_regions: int) -> Float[Array, 'regions cells']:
   """The matrix whose rows average the cells of each window."""
-  return jnp.asarray(_rows(num_cells, grid_windows(num_cells, num_regions)), jnp.float32)
-
-
-def _rows(num_cells: int, windows: Sequence[tuple[int, int]]) -> Float[np.ndarray, 'regions cells']:
   cell = np.arange(num_cells)
-  inside = np.stack([(start <= cell) & (cell < end) for start, end in windows])
-  return inside / inside.sum(axis=1, keepdims=True)
+  inside = np.stack([(start <= cell) & (cell < end) for start, end in grid_windows(num_cells, num_regions)])
+  return jnp.asarray(inside / inside.sum(axis=1, keepdims=True), jnp.float32)

@@ -1,11 +1,11 @@
 """Which regions answer which words: what the association graph looks at, for one pair (METHOD section 2)."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hrem_jax.ops.pooling import l2_normalize
+from hrem_jax.ops.relations import PRECISION
 
 
 def word_region_cosine(
@@ -13,7 +13,7 @@ def word_region_cosine(
 ) -> Float[Array, 'w r']:
   """`s[w, r]`: cosines of the real fragments of one text and one image, before anything is normalised over them."""
   words, regions = l2_normalize(jnp.asarray(words)), l2_normalize(jnp.asarray(regions))
-  return jnp.matmul(words, regions.T, precision=jax.lax.Precision.HIGHEST)
+  return jnp.matmul(words, regions.T, precision=PRECISION)
 
 
 def join_pieces(values: Float[np.ndarray, 'p r'], word_of: Int[np.ndarray, ' p']) -> Float[np.ndarray, 'w r']:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from hrem_jax import configuration
@@ -47,7 +48,18 @@ def load_member(
   Raises:
     UserError: No such run or data, or features of another size than it was trained on.
   """
-  run, variables, step, mesh = load_best(workdir)
+  return embed_member(workdir, load_best(workdir), config, data=data)
+
+
+def embed_member(
+  workdir: pathlib.Path,
+  loaded: tuple[Run, dict, int, Mesh],
+  config: ml_collections.ConfigDict | None = None,
+  *,
+  data: str | pathlib.Path | None = None,
+) -> Member:
+  """As `load_member`, of what `load_best` has loaded: for who needs the variables, too."""
+  run, variables, step, mesh = loaded
   if config is not None:
     configuration.validate(config, num_devices=jax.device_count())
     selected_on = run.config.evaluation.select_on

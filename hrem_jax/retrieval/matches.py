@@ -69,7 +69,7 @@ def recalls(
     first_match_ranks(scores, _is_answer(matches, rows, len(asked)))
     for rows, scores in score_blocks(asking, asked, matches.queries, chunk=chunk)
   ]
-  return recall_metrics(Ranks(*map(np.concatenate, zip(*found, strict=True))), ties=ties)
+  return _recall_metrics(found, ties)
 
 
 def precisions(
@@ -88,9 +88,12 @@ def precisions(
     by_place.append(r_precision(scores, np.sort(scores, axis=1), is_answer, counts, ties=ties))
     queries = zip(scores, is_answer, counts.tolist(), strict=True)
     averages += [average_precision_at_r(*query, ties=ties) for query in queries]
-  recall = recall_metrics(Ranks(*map(np.concatenate, zip(*ranks, strict=True))), ties=ties)
   percent = 100.0 * float(np.mean(np.concatenate(by_place)))
-  return {'r1': recall['r1'], 'r_precision': percent, 'map_at_r': 100.0 * float(np.mean(averages))}
+  return {
+    'r1': _recall_metrics(ranks, ties)['r1'],
+    'r_precision': percent,
+    'map_at_r': 100.0 * float(np.mean(averages)),
+  }
 
 
 def both_directions(
@@ -102,6 +105,10 @@ def both_directions(
   if measure is recalls:
     metrics['rsum'] = sum(metrics[f'{way}/r{k}'] for way in directions for k in RECALL_AT)
   return metrics
+
+
+def _recall_metrics(blocks: Sequence[Ranks], ties: TieRule) -> dict[str, float]:
+  return recall_metrics(Ranks(*map(np.concatenate, zip(*blocks, strict=True))), ties=ties)
 
 
 def _is_answer(matches: Matches, rows: slice, num_candidates: int) -> Bool[np.ndarray, 'b c']:

@@ -7,20 +7,12 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from small_pictures import waves
 
 from hrem_jax.data.preprocessing import Preprocessing
 from hrem_jax.errors import UserError
 from hrem_jax.extraction import picture_encoders
 from hrem_jax.extraction.picture_encoders import open_encoder
-
-
-def waves() -> np.ndarray:
-  """The picture of tests/golden/make_efficientnet.py."""
-  y, x = np.mgrid[:224, :224] / 224
-  found = [np.sin(9 * x + 4 * y), np.cos(7 * y * x + 1), np.sin(23 * x) * np.cos(17 * y)]
-  values = 127 + 90 * np.stack(found, -1)
-  values[60:130, 100:180] = (200, 40, 20)
-  return values.astype(np.float32)
 
 
 @pytest.mark.parametrize('variant', ['lite0', 'lite2'])

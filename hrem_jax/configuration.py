@@ -200,7 +200,9 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
       f"config.data.source='precomputed' or config.model.image='tower', found {config.data.source!r}"
     )
   if model.text == 'tower' and config.data.pack:
-    raise UserError("config.data.pack is True, expected False: a text tower (config.model.text='tower') takes one text a row")
+    raise UserError(
+      "config.data.pack is True, expected False: a text tower (config.model.text='tower') takes one text a row"
+    )
 
 
 def takes_embeddings(model: ml_collections.ConfigDict) -> bool:

@@ -126,9 +126,7 @@ class RegionFeatures:
   def check_embeddings(self, size: int, wanted: str) -> None:
     """Raises UserError, `wanted` saying who expects embeddings of that `size`, where there are none or other ones."""
     if self._embeddings.shape[1] != size:
-      raise UserError(
-        f'{embeddings_path(self.path)}: embeddings of size {self._embeddings.shape[1]}, {wanted}{size}'
-      )
+      raise UserError(f'{embeddings_path(self.path)}: embeddings of size {self._embeddings.shape[1]}, {wanted}{size}')
 
   @functools.cached_property
   def _embeddings(self) -> Float[np.ndarray, 'n e']:

@@ -30,10 +30,10 @@ def pad_tokens(
   """Start, tokens, end and padding in rows of `width`; a longer caption loses its last tokens, never its end."""
   padded = np.full((len(captions), width), tokenizer.pad, np.int32)
   mask = np.zeros((len(captions), width), bool)
+  start = [] if tokenizer.start is None else [tokenizer.start]
   for row, tokens in enumerate(captions):
-    length = min(len(tokens), width - 2) + 2
-    padded[row, :length] = [tokenizer.start, *tokens[: length - 2], tokenizer.end]
-    mask[row, :length] = True
+    whole = [*start, *tokens[: width - tokenizer.num_special], tokenizer.end]
+    padded[row, : len(whole)], mask[row, : len(whole)] = whole, True
   return padded, mask
 
 
@@ -144,21 +144,20 @@ class Images(Protocol):
 Chunk = tuple[Int[np.ndarray, ' c'], tuple[np.ndarray, ...]]  # rows of the whole set, and what the encoder takes
 
 
-def image_chunks(images: Images, size: int, *, with_embeddings: bool = False) -> Iterator[Chunk]:
-  """All images in order, `size` at a time, the last chunk padded with empty images.
+def image_inputs(images: Images, index: Int[np.ndarray, ' b'], *, with_embeddings: bool) -> tuple[np.ndarray, ...]:
+  """What `HREM.encode_images` takes of some images: regions, mask and, if asked for, the encoder's own embeddings."""
+  return images.rows(index) + ((images.embeddings(index),) if with_embeddings else ())
 
-  Yields:
-    Their rows; regions, masks and, if asked for, the encoder's own embeddings.
-  """
+
+def image_chunks(images: Images, size: int, *, with_embeddings: bool = False) -> Iterator[Chunk]:
+  """All images in order: their rows and `image_inputs`, `size` at a time, the last chunk padded with empty images."""
   for start in range(0, len(images), size):
     index = np.arange(start, min(start + size, len(images)))
-    inputs = images.rows(index) + ((images.embeddings(index),) if with_embeddings else ())
+    inputs = image_inputs(images, index, with_embeddings=with_embeddings)
     yield index, tuple(np.pad(x, [(0, size - len(index))] + [(0, 0)] * (x.ndim - 1)) for x in inputs)
 
 
-def text_chunks(
-  tokenized: TokenizedCaptions, tokenizer: TextTokenizer, size: int, max_width: int
-) -> Iterator[Chunk]:
+def text_chunks(tokenized: TokenizedCaptions, tokenizer: TextTokenizer, size: int, max_width: int) -> Iterator[Chunk]:
   """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
 
   A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths.

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 

@@ -100,6 +100,7 @@ def open_splits(config: ml_collections.ConfigDict) -> list[Split]:
   splits = [open_split(config.data, name) for name in names]
   for split in splits:
     split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
+    split.check_inputs(config.model)
   return splits
 
 

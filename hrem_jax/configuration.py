@@ -80,13 +80,14 @@ def default_config() -> ml_collections.ConfigDict:
   config.model.text_tower = dict(
     hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048, activation='quick_gelu', norm_epsilon=1e-5,
     gated=False, layer_scale=False, vocab_size=49408, max_positions=77, projection_size=512, causal=True, end_token=-1,
-    pad_token=49407,
+    pad_token=49407, pads_left=False,
   )  # fmt: skip
   config.model.image_tower = dict(
     hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, activation='quick_gelu', norm_epsilon=1e-5,
     gated=False, layer_scale=False, image_size=224, patch_size=32, class_token=True, num_registers=0,
     embedding_norm=True, pooling='class', projection_size=512,
-    mean=(122.77, 116.75, 104.09), deviation=(68.5, 66.63, 70.32),  # of the pixels
+    # Of the pixels.
+    scale=1 / 255, mean=(0.48145466, 0.4578275, 0.40821073), deviation=(0.26862954, 0.26130258, 0.27577711),
   )  # fmt: skip
   config.model.bigru = dict(vocab_size=10000, word_size=300)  # the vocabulary's real size is set at the start
   config.loss = dict(
@@ -187,8 +188,6 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
       )
   if model.image_weights and model.image != 'tower':
     raise UserError(f"config.model.image_weights is for config.model.image='tower', which is {model.image!r}")
-  if model.weights and model.text == 'bigru':
-    raise UserError("config.model.weights is for config.model.text='bert' or 'tower', which is 'bigru'")
   if model.start == 'zero_shot' and model.text != 'tower':
     raise UserError(
       "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "

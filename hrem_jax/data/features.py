@@ -133,8 +133,8 @@ class RegionFeatures:
     path = embeddings_path(self.path)
     if not path.is_file():
       raise UserError(
-        f'{path}: no such file; `python -m hrem_jax extract` writes it with an encoder whose embeddings can be compared '
-        'with those of texts (a folder of CLIP or SigLIP)'
+        f'{path}: no such file; `python -m hrem_jax extract` writes it with an encoder whose embeddings can be '
+        'compared with those of texts (a folder of CLIP or SigLIP)'
       )
     embeddings = open_array(path, num_dimensions=2)
     if len(embeddings) != len(self._array) or embeddings.dtype != np.float32:

@@ -79,7 +79,8 @@ class TextTokenizer:
   def word(self, tokens: Sequence[int]) -> str:
     """The word that some tokens are the pieces of."""
     if self.mask is None:
-      return self._tokenizer.decode(list(tokens), skip_special_tokens=False).strip()
+      whole = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+      return whole.replace('</w>', ' ').strip()  # CLIP's end of a word
     first, *rest = self.pieces(tokens)
     return first + ''.join(piece.removeprefix('##') for piece in rest)
 

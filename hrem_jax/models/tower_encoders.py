@@ -19,6 +19,7 @@ class WordTower(TextTower):
   """A text tower in the place of a language model."""
 
   pad_token: int = 0
+  pads_left: bool = False  # in its own training; in a batch padding stands behind a text
 
   def __call__(
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
@@ -26,18 +27,22 @@ class WordTower(TextTower):
     """One text a row, without `packing`. A tower that looks at padding gets as much of it as in its own training."""
     if packing is not None:
       raise ValueError('a text tower takes one text a row')
-    width = tokens.shape[1]
-    if not self.causal:
-      padding = [(0, 0), (0, self.max_positions - width)]
-      tokens = jnp.pad(jnp.where(mask, tokens, self.pad_token), padding, constant_values=self.pad_token)
-    features = super().__call__(tokens)
-    return features.replace(words=features.words[:, :width])
+    if self.causal:
+      return super().__call__(tokens)
+    width, num_places = tokens.shape[1], self.max_positions
+    padding = [(0, 0), (0, num_places - width)]
+    tokens = jnp.pad(jnp.where(mask, tokens, self.pad_token), padding, constant_values=self.pad_token)
+    first = num_places - jnp.sum(mask, axis=1, keepdims=True) if self.pads_left else jnp.zeros((len(tokens), 1), int)
+    there, back = (jnp.arange(num_places) - first) % num_places, (jnp.arange(width) + first) % num_places
+    features = super().__call__(jnp.take_along_axis(tokens, there, axis=1))
+    return features.replace(words=jnp.take_along_axis(features.words, back[..., None], axis=1))
 
 
 class PixelTower(VisionTower):
   """A vision tower before the region projection."""
 
-  mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # of the 8-bit values of each colour
+  scale: float = 1.0  # the 8-bit values are multiplied with it first
+  mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # of the scaled values of each colour
   deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
 
   @property
@@ -55,7 +60,7 @@ class PixelTower(VisionTower):
       mask: False for patches that are not looked at.
     """
     colours = regions.astype(jnp.promote_types(regions.dtype, jnp.float32)).reshape(*regions.shape[:2], -1, 3)
-    pixels = (colours - jnp.asarray(self.mean)) / jnp.asarray(self.deviation)
+    pixels = (colours * self.scale - jnp.asarray(self.mean)) / jnp.asarray(self.deviation)
     features = super().__call__(pixels.reshape(regions.shape), jnp.asarray(mask))
     return features.patches.reshape(*regions.shape[:2], -1), features.embedding
 

@@ -72,9 +72,8 @@ def transfer(
     results = about | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
     write_text(output, json.dumps(results, indent=2) + '\n')
     unknown, cut = words['unknown_words'], words['cut_captions']
-    say(
-      f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{format_table(metrics, guessed, before)}'
-    )
+    table = format_table(metrics, guessed, before)
+    say(f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{table}')
   return metrics
 
 

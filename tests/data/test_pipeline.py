@@ -89,9 +89,8 @@ def test_buckets_and_cutting(tiny):
 
 def test_chunks_hold_everything_once(tiny):
   _, split, tokenized, tokenizer = tiny
-  seen = [
-    index for index, (regions, mask) in image_chunks(split.features, 16) if regions.shape[0] == mask.shape[0] == 16
-  ]
+  chunks = image_chunks(split.features, 16)
+  seen = [index for index, (regions, mask) in chunks if regions.shape[0] == mask.shape[0] == 16]
   np.testing.assert_array_equal(np.concatenate(seen), np.arange(40))
   seen = []
   for index, (tokens, mask) in text_chunks(tokenized, tokenizer, 32, max_width=12):

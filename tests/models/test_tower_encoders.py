@@ -60,7 +60,9 @@ def plain_images(model, variables, batch) -> np.ndarray:
     return batch.embeddings
   tower = model.image_encoder.tower
   colours = batch.regions.astype(np.float32).reshape(-1, 9, 16, 3)
-  pixels = ((colours - np.float32(tower.mean)) / np.float32(tower.deviation)).reshape(-1, 9, 48)
+  pixels = ((colours * np.float32(tower.scale) - np.float32(tower.mean)) / np.float32(tower.deviation)).reshape(
+    -1, 9, 48
+  )
   return plain(tower, VisionTower).apply({'params': variables['params']['image_encoder']['tower']}, pixels).embedding
 
 

@@ -188,6 +188,11 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
       )
   if model.image_weights and model.image != 'tower':
     raise UserError(f"config.model.image_weights is for config.model.image='tower', which is {model.image!r}")
+  if model.start == 'zero_shot' and model.image == 'tower' and model.image_weights != model.weights:
+    raise UserError(
+      f'config.model.image_weights is {model.image_weights!r}, expected {model.weights!r} as config.model.weights: '
+      "config.model.start='zero_shot' compares what the two towers of one folder make"
+    )
   if model.start == 'zero_shot' and model.text != 'tower':
     raise UserError(
       "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "

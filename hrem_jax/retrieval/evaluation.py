@@ -77,7 +77,8 @@ def embed_member(
   shapes, evaluator = jax.eval_shape(lambda tree: tree, variables['params']), Evaluator(run, mesh)
   embedded, zero_shot = evaluator.embed(variables, split), None
   if run.config.model.start == 'zero_shot':
-    zero_shot = evaluator.embed(zero_shot_variables(run, variables, mesh), split)
+    before = zero_shot_variables(run, variables, mesh)
+    zero_shot = before and evaluator.embed(before, split)
   return Member(workdir, run, step, split, *embedded, shapes, zero_shot)
 
 

@@ -58,7 +58,7 @@ class VisionTower(nn.Module):
       Patches `[b rows columns d]` in the compute type, a float32 embedding.
     """
     rows, columns = self.grid
-    regions = cut_patches(pixels, self.patch_size) if pixels.ndim == 4 else pixels
+    regions = cut_patches(jnp.asarray(pixels), self.patch_size) if pixels.ndim == 4 else pixels
     if regions.shape[1:] != (rows * columns, self.region_size):
       raise ValueError(
         f'{pixels.shape} is neither [b {self.image_size} {self.image_size} 3] '
@@ -66,9 +66,9 @@ class VisionTower(nn.Module):
       )
     x = self._embed(regions)
     num_others = x.shape[1] - rows * columns
-    seen = (
-      None if mask is None else jnp.pad(mask, ((0, 0), (num_others, 0)), constant_values=True)[:, None]
-    )  # [b, 1, a]
+    seen = None
+    if mask is not None:
+      seen = jnp.pad(mask, ((0, 0), (num_others, 0)), constant_values=True)[:, None]  # [b, 1, a]
     x = pre_norm_stack(self.layers, x, seen, dtype=self.dtype, remat=self.remat)
     if self.pooling != 'class':
       x = self._final_norm(x)

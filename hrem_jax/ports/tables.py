@@ -8,13 +8,15 @@ import numpy as np
 
 from hrem_jax.errors import UserError
 
+Read = Callable[[np.ndarray], np.ndarray]
+
 
 class Entry(NamedTuple):
   """One parameter of ours. `{layer}` in `theirs` stands for a layer number: those are stacked along a first axis."""
 
   ours: str  # path in our tree, '/' between the levels
   theirs: str
-  read: Callable[[np.ndarray], np.ndarray] = np.asarray
+  read: Read = np.asarray
 
 
 def dense(ours: str, theirs: str) -> list[Entry]:

@@ -83,8 +83,12 @@ def _normalisation(side: VisionSide) -> dict:
 def _check_size(model: ml_collections.ConfigDict, folder: str, size: int | None, whose: str) -> None:
   if model.start != 'zero_shot' or size == model.embedding_size:
     return
-  found = 'no embeddings that can be compared with those of the other side' if size is None else f'of size {size}'
+  if size is None:
+    raise UserError(
+      f'{folder}: has no embeddings of {whose} that can be compared with those of texts, expected a CLIP or SigLIP for '
+      "config.model.start='zero_shot'"
+    )
   raise UserError(
-    f'{folder}: embeddings of {whose}: {found}, expected config.model.embedding_size={model.embedding_size} for '
+    f'{folder}: embeddings of {whose} of size {size}, expected config.model.embedding_size={model.embedding_size} for '
     "config.model.start='zero_shot'"
   )

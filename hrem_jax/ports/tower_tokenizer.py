@@ -115,7 +115,7 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
     return found
 
   steps = [*_cleaning(family, settings), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
-  if len(steps) > 1:
+  if steps:
     tokenizer.normalizer = normalizers.Sequence(steps)
   return TowerTokenizer(
     tokenizer,

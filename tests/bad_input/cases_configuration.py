@@ -90,6 +90,26 @@ CASES = [
     'length_buckets is .*expected increasing',
     with_line("config.data.length_buckets = ('a', 'b')"),
   ),
+  Case(
+    'a zero-shot start without a text tower',
+    f'{TRAIN} --config.model.start=zero_shot',
+    "start='zero_shot' begins with what a text tower makes of texts: expected .* found 'bigru'",
+  ),
+  Case(
+    'a text tower without its folder',
+    f'{TRAIN} --config.model.text=tower',
+    'config.model.weights is empty, expected the folder of the text tower',
+  ),
+  Case(
+    'a text tower with packing that it cannot have',
+    f'{TRAIN} --config.model.text=tower --config.model.weights=W/siglip --config.model.text_tower.causal=False',
+    'config.data.pack is True, expected False',
+  ),
+  Case(
+    'a vision tower that is not there',
+    f'{TRAIN} --config.model.image=tower --config.model.image_weights=W/nothing',
+    "config.model.image_weights='nothing': no such folder",
+  ),
   Case('a protocol for other data', f'{TRAIN} --config.evaluation.protocol=coco', 'coco'),
   Case(
     'a test split that is not there',

@@ -74,6 +74,9 @@ def test_rates_of_the_groups():
   config = default_config().optimizer
   assert rate_factor(('text_encoder', 'language_model', 'layers', 'kernel'), config) == 0.1
   assert rate_factor(('text_encoder', 'linear', 'kernel'), config) == 1.0
+  config.image_tower_lr_factor = 0.3
+  assert rate_factor(('image_encoder', 'tower', 'layers', 'kernel'), config) == 0.3
+  assert rate_factor(('image_encoder', 'residual', 'gain'), config) == 1.0
   config.graph_lr_factor = 3.0
   assert rate_factor(('interaction', 'layer'), config) == rate_factor(('association', 'i2t'), config) == 3.0
   assert rate_factor(('image_encoder', 'pooling', 'graph'), config) == 1.0

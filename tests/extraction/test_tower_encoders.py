@@ -1,4 +1,4 @@
-"""`extract` with a Hugging Face folder: regions with their boxes, embeddings of the encoder, and what it was made with."""
+"""`extract` with a Hugging Face folder: regions with their boxes, the encoder's embeddings, and where they come from."""
 
 import hashlib
 import json

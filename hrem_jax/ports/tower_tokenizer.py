@@ -72,8 +72,8 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
   """The tokenizer of a folder of two towers.
 
   Args:
-    folder: Has `tokenizer.json`, or of a first SigLIP `spiece.model`; and of every SigLIP `tokenizer_config.json`, which
-      tells the kinds apart.
+    folder: Has `tokenizer.json` (a first SigLIP: `spiece.model` or that), and `tokenizer_config.json`, which tells the
+      kinds of SigLIP apart; a CLIP may lack it.
     family: 'clip' or 'siglip'.
     width: Positions of the text tower.
 

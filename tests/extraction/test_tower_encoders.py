@@ -1,4 +1,4 @@
-"""`extract` with a Hugging Face folder: regions with their boxes, the encoder's embeddings, and where they come from."""
+"""`extract` with a Hugging Face folder: regions with their boxes, the encoder's embeddings, where both come from."""
 
 import hashlib
 import json

@@ -98,7 +98,7 @@ ENCODERS: dict[str, Callable[[str], PictureEncoder]] = {
 
 
 def _encoder(name, module, variables, preprocessing, grid, feature_size, **more) -> PictureEncoder:
-  settings = dataclasses.asdict(preprocessing)
+  settings = json.loads(json.dumps(dataclasses.asdict(preprocessing)))  # as a file will have it
   sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
   provenance = dict(
     encoder=name, feature_size=feature_size, preprocessing=settings, preprocessing_sha256=sha256, **more

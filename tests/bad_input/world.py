@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import safetensors.numpy
 import synthetic
+from small_pictures import make_folder
 
 from hrem_jax import cli
 
@@ -43,6 +44,8 @@ def make(world: pathlib.Path) -> None:
   (world / 'vocab.txt').write_text('\n'.join([*SPECIAL, *(f'word{number}' for number in range(195))]) + '\n')
   (world / 'file').write_text('in the way\n')
   (world / 'empty').mkdir()
+  make_folder(world / 'photos', 2)
+  shutil.copytree(GOLDEN / 'towers' / 'siglip', world / 'siglip')
 
 
 def _write_bert(folder: pathlib.Path) -> None:

@@ -63,7 +63,7 @@ class DataPictures:
       row: Of the split.
       content: All that its embedding is made of.
     """
-    digest = hashlib.blake2b(json.dumps(self.captions[row]).encode(), digest_size=16)
+    digest = hashlib.sha256(json.dumps(self.captions[row]).encode())
     for array in content:
       digest.update(np.ascontiguousarray(array).data)
     picture = _small_picture(self.folder, self.ids[row])

@@ -70,7 +70,7 @@ def same(ours, theirs) -> bool:
 
 
 def check(folder: pathlib.Path, operation: str) -> None:
-  """The index is whole, in the old state or the new one; the same again makes it the new one, and leaves nothing over."""
+  """The index is whole, in the old state or the new one; the same again makes it the new one and leaves no garbage."""
   states = expected_states(operation)
   if operation != 'create' or (folder / 'manifest.json').exists():
     snapshot = open_snapshot(folder)

@@ -153,6 +153,8 @@ def open_index_encoder(folder: pathlib.Path, manifest: Manifest) -> Encoder:
   """The encoder that made an index; UserError where it is not there, or another one now."""
   identity = manifest.encoder['identity']
   where = Place(**manifest.encoder['place']).find(folder)
+  if identity.get('kind') != 'run':
+    raise UserError(f'{folder}: made by an encoder of kind {identity.get("kind")!r}, expected a run')
   encoder = RunEncoder(where, identity['step'])
   check_same_encoder(encoder, manifest, folder)
   return encoder

@@ -1,4 +1,4 @@
-"""Frozen encoders of pictures: their modules, weights and preprocessing, by name."""
+"""Frozen encoders of pictures: their modules, weights and preprocessing, by name or from a folder."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from hrem_jax.data.preprocessing import Preprocessing
+from hrem_jax.data.preprocessing import Preprocessing, TowerPreprocessing
 from hrem_jax.errors import UserError
 from hrem_jax.models.efficientnet import HEAD_WIDTH, EfficientNetLite, Patches
 from hrem_jax.ports.efficientnet_names import efficientnet_entries
 from hrem_jax.ports.huggingface import merge_checked
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.torch_pickle import read_checkpoint
+from hrem_jax.ports.towers import open_vision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PictureEncoder:
   name: str
   module: nn.Module
   variables: dict
-  preprocessing: Preprocessing
+  preprocessing: Preprocessing | TowerPreprocessing
   grid: tuple[int, int]  # rows and columns of the patches
   feature_size: int
   provenance: dict  # JSON: what tells features of this encoder from others
@@ -40,14 +41,30 @@ EFFICIENTNETS = {
 
 
 def open_encoder(name: str) -> PictureEncoder:
-  """The encoder called `name`: one of `ENCODERS`.
+  """The encoder called `name`: one of `ENCODERS`, or the path of a Hugging Face folder.
 
   Raises:
     UserError: There is no such encoder, or its weights are missing or damaged.
   """
-  if name not in ENCODERS:
-    raise UserError(f'--encoder {name!r}: unknown, expected one of {", ".join(ENCODERS)}')
-  return ENCODERS[name](name)
+  if name in ENCODERS:
+    return ENCODERS[name](name)
+  folder = pathlib.Path(name).expanduser()
+  if folder.is_dir():
+    return _tower(folder)
+  raise UserError(
+    f'--encoder {name!r}: unknown, expected one of {", ".join(ENCODERS)}, or a folder with config.json, '
+    'preprocessor_config.json and model.safetensors (docs/encoders.md)'
+  )
+
+
+def _tower(folder: pathlib.Path) -> PictureEncoder:
+  """The vision tower of a Hugging Face folder; the folder's name is the encoder's."""
+  side = open_vision(folder)
+  size, sha256 = side.module.layers.hidden_size, side.tensors.sha256()
+  encoder = _encoder(
+    side.model_type, side.module, side.variables, side.preprocessing, side.module.grid, size, weights_sha256=sha256
+  )
+  return dataclasses.replace(encoder, name=folder.resolve().name)  # in another folder it would be the same encoder
 
 
 def _efficientnet(name: str) -> PictureEncoder:

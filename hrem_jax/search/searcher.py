@@ -12,8 +12,8 @@ from PIL import Image
 from hrem_jax.errors import UserError, say
 from hrem_jax.search import exact
 from hrem_jax.search.approximate import open_approximate, open_library
-from hrem_jax.search.encoders import Encoder, RunEncoder
-from hrem_jax.search.manifest import MANIFEST, Manifest, Place
+from hrem_jax.search.encoders import Encoder, open_index_encoder
+from hrem_jax.search.manifest import MANIFEST
 from hrem_jax.search.recall import Nearest, measure_recall
 from hrem_jax.search.snapshot import Snapshot, open_snapshot
 
@@ -72,8 +72,7 @@ class Searcher:
     Raises:
       UserError: It is not known which encoder made the features of the index, or it is not there.
     """
-    snapshot = self._newest()
-    return self._nearest(snapshot, self._encoder.query_picture(picture, snapshot.manifest.pictures), count)
+    return self._nearest(self._newest(), self._encoder.query_picture(picture), count)
 
   def by_id(self, id: str, count: int = 10) -> list[Hit]:
     """The other pictures nearest to one that is in the index.
@@ -147,26 +146,3 @@ def open_searcher(index: str | pathlib.Path, *, backend: str = 'exact') -> Searc
     recall, queries = searcher.recall()
     say(f'{folder}: made the graph of {backend}; recall@10 against exact search {recall:.3f} ({queries})')
   return searcher
-
-
-def open_index_encoder(folder: pathlib.Path, manifest: Manifest) -> Encoder:
-  """The encoder that made an index; UserError where it is not there, or another one now."""
-  identity = manifest.encoder['identity']
-  where = Place(**manifest.encoder['place']).find(folder)
-  if identity.get('kind') != 'run':
-    raise UserError(f'{folder}: made by an encoder of kind {identity.get("kind")!r}, expected a run')
-  encoder = RunEncoder(where, identity['step'])
-  check_same_encoder(encoder, manifest, folder)
-  return encoder
-
-
-def check_same_encoder(encoder: Encoder, manifest: Manifest, folder: pathlib.Path) -> None:
-  """Raises UserError where an index was made by another encoder."""
-  theirs = manifest.encoder['identity']
-  if encoder.identity != theirs:
-    told = ', '.join(
-      f'{key} {theirs.get(key)!r} and not {value!r}'
-      for key, value in encoder.identity.items()
-      if theirs.get(key) != value
-    )
-    raise UserError(f'{folder}: made by another encoder than {encoder.folder} is now ({told}): make a new index')

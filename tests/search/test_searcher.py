@@ -15,7 +15,7 @@ import hrem_jax
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 from hrem_jax.search.encode import encode
-from hrem_jax.search.encoders import RunEncoder
+from hrem_jax.search.run_encoder import RunEncoder
 from hrem_jax.search.searcher import Hit, open_searcher
 from hrem_jax.search.snapshot import open_snapshot
 from hrem_jax.search.writer import Item, open_writer
@@ -211,7 +211,7 @@ def changed_manifest(index, change):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (lambda m: m['encoder']['identity'].update(sha256='0'), 'made by another encoder than .*run is now .sha256'),
+    (lambda m: m['encoder']['identity'].update(sha256='0'), "made by another encoder than .*run .sha256 was '0', is '"),
     (lambda m: m['encoder']['identity'].update(step=99), 'run/checkpoints/99'),
     (lambda m: m['encoder']['identity'].update(kind='else'), "made by an encoder of kind 'else'"),
     (lambda m: m['encoder']['place'].update(path='/gone', from_index='gone'), '/gone/config.json: no such file'),
@@ -229,7 +229,7 @@ def test_indexes_of_other_encoders(copied, change, message):
   [
     (lambda m: m.update(pictures=None), 'no provenance.json that says which encoder made'),
     (lambda m: m['pictures']['encoder'].update(preprocessing_sha256='0'), 'encoder patches: not the one that made'),
-    (lambda m: m['pictures']['encoder'].update(encoder='eyes'), "'eyes'"),
+    (lambda m: m['pictures']['encoder'].update(encoder='eyes'), 'does not know the folder of the encoder, eyes;'),
   ],
 )
 def test_pictures_through_another_encoder_are_refused(copied, change, message):

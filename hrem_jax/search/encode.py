@@ -61,13 +61,13 @@ def encode(
   known = encoder.check_data(folder) or {}
   provenance = {key: known[key] for key in FEATURE_KEYS if key in known} or None
   sets = [read_pictures(folder, split) for split in _chosen(folder, splits)]
+  for pictures in sets:  # before anything is made
+    encoder.check_pictures(pictures)
   place = Place.of(encoder.folder, index)
   made_by = {'identity': encoder.identity, 'place': dataclasses.asdict(place)}
   create_index(index, made_by, provenance, encoder.size, dtype or 'float32')
   _check_index(index, encoder, provenance, dtype, folder)
   with open_writer(index) as writer:
-    its = picture_encoder or encoder.picture_encoder
-    writer.remember(place, its and Place.of(its, index))
     encoded = _Adding(writer, encoder)
     with tqdm(total=sum(map(len, sets)), desc='pictures', unit='picture', disable=not progress) as bar:
       for pictures in sets:
@@ -76,6 +76,8 @@ def encode(
           encoded.take(pictures, rows)
           bar.update(len(rows))
       encoded.keep()
+    its = picture_encoder or encoder.picture_encoder
+    writer.remember(place, its and Place.of(its, index))
   encoded.result.total = len(writer.snapshot)
   return encoded.result
 

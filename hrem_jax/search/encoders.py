@@ -31,7 +31,10 @@ class Encoder(Protocol):
   picture_encoder: pathlib.Path | None
 
   def check_data(self, folder: pathlib.Path) -> dict | None:
-    """The provenance of a data set; UserError where its pictures cannot be embedded."""
+    """The provenance of a data set; UserError where it is of features that are not this encoder's."""
+
+  def check_pictures(self, pictures: DataPictures) -> None:
+    """Raises UserError where there is not what the embeddings are made of."""
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
     """What the embeddings of some pictures are made of, row by row in each array."""

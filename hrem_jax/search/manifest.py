@@ -16,7 +16,7 @@ DTYPES = ('float32', 'float16')
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """A folder elsewhere, found again where it is or, moved together with the index, where it was from there."""
+  """A folder elsewhere, found again where it was from the index, if both were moved or copied together, or at all."""
 
   path: str  # absolute
   from_index: str  # relative
@@ -28,8 +28,8 @@ class Place:
 
   def find(self, index: pathlib.Path) -> pathlib.Path:
     """The folder, where it was last known if it is nowhere."""
-    absolute, beside = pathlib.Path(self.path), index / self.from_index
-    return beside if beside.is_dir() and not absolute.is_dir() else absolute
+    absolute, beside = pathlib.Path(self.path), (index / self.from_index).resolve()
+    return beside if beside.is_dir() else absolute
 
 
 @dataclasses.dataclass(frozen=True)

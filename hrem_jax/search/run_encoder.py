@@ -51,9 +51,11 @@ class RunEncoder:
     check_same_features(read_provenance(self.folder), folder, whose=f'{self.folder} was trained on')
     return read_provenance(folder)
 
-  def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
+  def check_pictures(self, pictures: DataPictures) -> None:
     pictures.split.check_region_size(self._matcher.config.model.region_size, f'{self.folder} was trained on ')
     pictures.split.check_inputs(self._matcher.config.model)
+
+  def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
     return image_inputs(pictures.split.features, rows, with_embeddings=self._matcher.model.takes_embeddings)
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:

@@ -52,10 +52,11 @@ class TowerEncoder:
       raise UserError(f'{folder}: not made with {self.folder}, but {made}; expected is what `extract` makes with it')
     return provenance
 
+  def check_pictures(self, pictures: DataPictures) -> None:
+    pictures.split.features.check_embeddings(self.size, f'{self.folder} makes ')
+
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    features = pictures.split.features
-    features.check_embeddings(self.size, f'{self.folder} makes ')
-    return (features.embeddings(rows),)
+    return (pictures.split.features.embeddings(rows),)
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     return content[0] / np.linalg.norm(content[0], axis=1, keepdims=True)

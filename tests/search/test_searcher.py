@@ -173,10 +173,15 @@ def test_readers_see_whole_states_while_a_writer_works(copied):
   assert seen == {(True, True), (False, False)}
 
 
-def test_moved_together(world, tmp_path):
-  """Data, run and index in a folder that moves, into a container, say."""
+def test_moved_and_copied(world, tmp_path):
+  """Data, run and index in a folder that moves, into a container, say; and the index alone."""
   folder = pathlib.Path(shutil.copytree(world, tmp_path / 'before'))
   encode(RunEncoder(folder / 'run'), folder / 'data', folder / 'own_index', splits=['test'], progress=False)
+  copied = pathlib.Path(shutil.copytree(folder, tmp_path / 'copied'))
+  alone = pathlib.Path(shutil.copytree(folder / 'own_index', tmp_path / 'alone' / 'own_index'))
+  for index, its in ((copied / 'own_index', copied), (alone, folder)):
+    hit = open_searcher(index).by_text(TEXT, 1)[0]
+    assert hit.picture.resolve().is_relative_to(its)
   moved = folder.rename(tmp_path / 'after')
   hit = open_searcher(moved / 'own_index').by_text(TEXT, 1)[0]
   assert hit.picture.is_file()

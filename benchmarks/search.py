@@ -11,7 +11,6 @@ new process that opens the index and searches has resident at most, beyond its l
 import argparse
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -104,8 +103,9 @@ def search(folder: pathlib.Path, backends: list[str], draw: Embeddings, num_quer
   yield Figure(f'exact, {dtype}: memory', peak(folder, 'exact'), 'MB', note='resident at most, maps included')
   for name in backends:
     start = time.perf_counter()
-    graph, _ = open_approximate(snapshot, name)
-    yield Figure(f'{name}: building the graph', time.perf_counter() - start, 's')
+    graph, is_new = open_approximate(snapshot, name)
+    done = 'building' if is_new else 'opening'
+    yield Figure(f'{name}: {done} the graph', time.perf_counter() - start, 's')
     median, note = latencies(snapshot, graph.nearest, queries)
     yield Figure(f'{name}: a query', median, 'ms', note=note)
     yield Figure(f'{name}: recall@10', recall_of(snapshot, graph.nearest, queries, 10), '')
@@ -138,17 +138,15 @@ def _status(name: str) -> float:
 
 def measure(folder: pathlib.Path, arguments: argparse.Namespace) -> Iterator[Figure]:
   draw, count = Embeddings(), arguments.pictures
-  needed = build(folder / 'float32', count, draw, 'float32')
-  yield Figure('building', needed, 's', note=f'{count / needed:,.0f} pictures per second, embeddings given')
-  yield Figure(
-    'on the disk', megabytes(folder / 'float32'), 'MB', note=f'{4 * count * SIZE / 1e6:.0f} MB are embeddings'
-  )
-  yield from search(folder / 'float32', arguments.backends, draw, arguments.queries)
+  for dtype, backends in (('float32', arguments.backends), ('float16', [])):
+    index = folder / dtype
+    if not index.is_dir():
+      needed = build(index, count, draw, dtype)
+      yield Figure(f'building, {dtype}', needed, 's', note=f'{count / needed:,.0f} pictures per second')
+    note = f'{np.dtype(dtype).itemsize * count * SIZE / 1e6:.0f} MB are embeddings'
+    yield Figure(f'on the disk, {dtype}', megabytes(index / 'segments'), 'MB', note=note)
+    yield from search(index, backends, draw, arguments.queries)
   yield from change(folder / 'float32', draw)
-  shutil.rmtree(folder / 'float32')
-  build(folder / 'float16', count, draw, 'float16')
-  yield Figure('on the disk, float16', megabytes(folder / 'float16'), 'MB')
-  yield from search(folder / 'float16', [], draw, arguments.queries)
 
 
 def main():
@@ -156,13 +154,14 @@ def main():
   parser.add_argument('--pictures', type=int, default=100_000)
   parser.add_argument('--queries', type=int, default=200)
   parser.add_argument('--backends', nargs='*', choices=list(LIBRARIES), default=list(LIBRARIES))
+  parser.add_argument('--folder', type=pathlib.Path, help='keep the indexes there; what is there is not built again')
   parser.add_argument('--resident', nargs=2, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.resident:
     print(resident(pathlib.Path(arguments.resident[0]), arguments.resident[1]))
     return
-  with tempfile.TemporaryDirectory() as folder:
-    show('search', measure(pathlib.Path(folder), arguments))
+  with tempfile.TemporaryDirectory() as temporary:
+    show('search', measure(arguments.folder or pathlib.Path(temporary), arguments))
 
 
 if __name__ == '__main__':

@@ -77,7 +77,7 @@ def encode(
           bar.update(len(rows))
       encoded.keep()
     its = picture_encoder or encoder.picture_encoder
-    writer.remember(place, its and Place.of(its, index))
+    writer.remember(place, its and Place.of(its, index), Place.of(folder, index))
   encoded.result.total = len(writer.snapshot)
   return encoded.result
 

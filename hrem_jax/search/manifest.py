@@ -26,6 +26,10 @@ class Place:
     folder = folder.expanduser().resolve()
     return cls(str(folder), os.path.relpath(folder, index.resolve()))
 
+  @property
+  def name(self) -> str:
+    return pathlib.Path(self.path).name
+
   def find(self, index: pathlib.Path) -> pathlib.Path:
     """The folder, where it was last known if it is nowhere."""
     absolute, beside = pathlib.Path(self.path), (index / self.from_index).resolve()

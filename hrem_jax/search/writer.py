@@ -91,11 +91,16 @@ class IndexWriter:
     manifest = dataclasses.replace(manifest, segments=segments, next_name=manifest.next_name + 1)
     self._commit(manifest, np.ones(len(rows), bool))
 
-  def remember(self, place: Place, picture_encoder: Place | None) -> None:
-    """Where the encoder is now, and that of the pictures (None: as it is known)."""
+  def remember(self, place: Place, picture_encoder: Place | None, data: Place) -> None:
+    """Where things are now: the encoder, that of the pictures (None: as it is known), and a data set that has moved."""
     manifest = self.snapshot.manifest
-    encoder = manifest.encoder | {'place': dataclasses.asdict(place)}
-    new = dataclasses.replace(manifest, encoder=encoder, picture_encoder=picture_encoder or manifest.picture_encoder)
+    gone = [not each.find(self.folder).is_dir() and each.name == data.name for each in manifest.sources]
+    new = dataclasses.replace(
+      manifest,
+      encoder=manifest.encoder | {'place': dataclasses.asdict(place)},
+      picture_encoder=picture_encoder or manifest.picture_encoder,
+      sources=tuple(data if moved else each for each, moved in zip(manifest.sources, gone, strict=True)),
+    )
     if new != manifest:
       self._commit(new, self.snapshot.is_there)
 

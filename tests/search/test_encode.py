@@ -14,6 +14,7 @@ from hrem_jax.errors import UserError
 from hrem_jax.search import encode as encoding
 from hrem_jax.search.encode import Encoded, encode
 from hrem_jax.search.run_encoder import RunEncoder
+from hrem_jax.search.searcher import open_searcher
 from hrem_jax.search.snapshot import open_snapshot
 
 
@@ -76,6 +77,16 @@ def test_it_goes_on_after_a_stop(encoder, data, tmp_path, monkeypatch):
   count = -100
   assert encode(encoder, data, index, splits=['train'], progress=False) == Encoded(new=1, unchanged=6, total=7)
   assert count == -99
+
+
+def test_a_data_set_that_has_moved(encoder, data, tmp_path):
+  """The same command says where it is now; nothing is encoded again."""
+  index = tmp_path / 'index'
+  encode(encoder, data, index, progress=False)
+  moved = data.parent.rename(tmp_path / 'elsewhere')
+  assert open_searcher(index).item('picture_5').picture is None
+  assert encode(encoder, moved, index, progress=False) == Encoded(unchanged=16, total=16)
+  assert open_searcher(index).item('picture_5').picture == moved / 'own_precomp/pictures/picture_5.jpg'
 
 
 def test_the_fields_layout_without_ids(encoder, tmp_path):

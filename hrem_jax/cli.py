@@ -12,15 +12,32 @@ from hrem_jax.commands import (
   check,
   convert,
   convert_data,
+  encode,
   export,
   extract,
+  forget,
   prepare_demo,
   report,
+  search,
   transfer,
 )
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes
 
-COMMANDS = (prepare_demo, extract, check, convert_data, ablate, report, convert, export, transfer, caption_ids)
+COMMANDS = (
+  prepare_demo,
+  extract,
+  check,
+  convert_data,
+  ablate,
+  report,
+  encode,
+  search,
+  forget,
+  convert,
+  export,
+  transfer,
+  caption_ids,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ LEVELS = [
   {'data', 'models'},
   {'ports'},
   {'extraction', 'retrieval'},
-  {'training'},
+  {'search', 'training'},
   {'report'},
   {'commands', 'main'},
   {'cli'},

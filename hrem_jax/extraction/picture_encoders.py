@@ -99,11 +99,16 @@ ENCODERS: dict[str, Callable[[str], PictureEncoder]] = {
 
 def _encoder(name, module, variables, preprocessing, grid, feature_size, **more) -> PictureEncoder:
   settings = json.loads(json.dumps(dataclasses.asdict(preprocessing)))  # as a file will have it
-  sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+  sha256 = preprocessing_sha256(preprocessing)
   provenance = dict(
     encoder=name, feature_size=feature_size, preprocessing=settings, preprocessing_sha256=sha256, **more
   )
   return PictureEncoder(name, module, variables, preprocessing, grid, feature_size, provenance)
+
+
+def preprocessing_sha256(preprocessing: Preprocessing | TowerPreprocessing) -> str:
+  """Tells a preprocessing from others; in every provenance."""
+  return hashlib.sha256(json.dumps(dataclasses.asdict(preprocessing), sort_keys=True).encode()).hexdigest()
 
 
 def _weights_file(name: str) -> pathlib.Path:

@@ -1,12 +1,10 @@
 """Pixels in the place of features: for a vision tower that is trained with the rest of the model."""
 
 import dataclasses
-import hashlib
-import json
 
 from hrem_jax.data.preprocessing import TowerPreprocessing
 from hrem_jax.errors import UserError
-from hrem_jax.extraction.picture_encoders import PictureEncoder
+from hrem_jax.extraction.picture_encoders import PictureEncoder, preprocessing_sha256
 from hrem_jax.models.efficientnet import Patches
 
 ENCODER = 'pixels'  # of the provenance
@@ -36,6 +34,6 @@ def pixel_encoder(encoder: PictureEncoder) -> PictureEncoder:
       encoder=ENCODER,
       feature_size=size,
       preprocessing=settings,
-      preprocessing_sha256=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+      preprocessing_sha256=preprocessing_sha256(preprocessing),
     ),
   )

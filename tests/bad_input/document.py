@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 
-from bad_input import cases_configuration, cases_data, cases_encoders, cases_runs, cases_weights, world
+from bad_input import cases_configuration, cases_data, cases_encoders, cases_runs, cases_search, cases_weights, world
 from bad_input.table import Case, attempt
 
 THEMES = {
@@ -15,6 +15,7 @@ THEMES = {
   'Weights, vocabularies, checkpoints of the release': cases_weights.CASES,
   'Encoders of pictures': cases_encoders.CASES,
   'Workdirs, checkpoints, TFDS, commands, disks': cases_runs.CASES,
+  'Indexes and searches': cases_search.CASES,
 }
 PATH = pathlib.Path(__file__).parent.parent.parent / 'docs' / 'errors.md'
 HEAD = """# What a mistake looks like

@@ -33,6 +33,7 @@ def make(world: pathlib.Path) -> None:
   config.data.cache = str(world.with_name('cache'))
   synthetic.write_run(config, world / 'run')
   cli.run(['convert-data', str(world / 'data'), '--output', str(world / 'tfds')])
+  cli.run(f'encode {world}/run --data {world}/data --index {world}/index --split test'.split())
   _write_bert(world / 'bert')
   words = ['<pad>', '<start>', '<end>', '<unk>', 'a', 'and', 'near', 'the', *synthetic.WORDS]
   numbers = {word: number for number, word in enumerate(words)}

@@ -1,0 +1,77 @@
+"""What makes embeddings for an index: the same encoder for its pictures, for sentences, and for pictures as queries."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from hrem_jax.errors import UserError
+from hrem_jax.search.data_pictures import DataPictures
+from hrem_jax.search.manifest import Manifest, Place
+from hrem_jax.search.run_encoder import RunEncoder
+from hrem_jax.search.tower_encoder import TowerEncoder
+
+
+class Encoder(Protocol):
+  """A `RunEncoder` or a `TowerEncoder`.
+
+  Attributes:
+    folder: Where it was read from.
+    identity: JSON that tells its embeddings from others'.
+    size: Of an embedding.
+    picture_encoder: Folder of the frozen encoder of pictures, if it is known and it has one.
+  """
+
+  folder: pathlib.Path
+  identity: dict
+  size: int
+  picture_encoder: pathlib.Path | None
+
+  def check_data(self, folder: pathlib.Path) -> dict | None:
+    """The provenance of a data set; UserError where it is of features that are not this encoder's."""
+
+  def check_pictures(self, pictures: DataPictures) -> None:
+    """Raises UserError where there is not what the embeddings are made of."""
+
+  def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
+    """What the embeddings of some pictures are made of, row by row in each array."""
+
+  def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
+    """Unit-norm embeddings of such content."""
+
+  def texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
+    """Unit-norm embeddings; UserError where a text has no words, or none that are known."""
+
+  def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
+    """The unit-norm embedding of a picture of any mode, made as those of the index were; UserError where it cannot."""
+
+
+def open_index_encoder(folder: pathlib.Path, manifest: Manifest) -> Encoder:
+  """The encoder that made an index; UserError where it is not there, or another one now."""
+  kind, where = manifest.encoder['identity'].get('kind'), Place(**manifest.encoder['place']).find(folder)
+  if kind == 'towers':
+    encoder = TowerEncoder(where)
+  elif kind == 'run':
+    its = manifest.picture_encoder
+    encoder = RunEncoder(
+      where,
+      manifest.encoder['identity'].get('step'),
+      provenance=manifest.pictures,
+      picture_encoder=its and its.find(folder),
+    )
+  else:
+    raise UserError(f"{folder}: made by an encoder of kind {kind!r}, expected 'run' or 'towers'")
+  check_same_encoder(encoder, manifest, folder)
+  return encoder
+
+
+def check_same_encoder(encoder: Encoder, manifest: Manifest, folder: pathlib.Path) -> None:
+  """Raises UserError where an index was made by another encoder."""
+  theirs = manifest.encoder['identity']
+  changed = [key for key in encoder.identity.keys() | theirs.keys() if encoder.identity.get(key) != theirs.get(key)]
+  if changed:
+    told = ', '.join(f'{key} was {theirs.get(key)!r}, is {encoder.identity.get(key)!r}' for key in sorted(changed))
+    raise UserError(f'{folder}: made by another encoder than {encoder.folder} ({told}): make another index')

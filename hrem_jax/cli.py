@@ -16,11 +16,12 @@ from hrem_jax.commands import (
   extract,
   prepare_demo,
   report,
+  serve,
   transfer,
 )
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes
 
-COMMANDS = (prepare_demo, extract, check, convert_data, ablate, report, convert, export, transfer, caption_ids)
+COMMANDS = (prepare_demo, extract, check, convert_data, ablate, report, serve, convert, export, transfer, caption_ids)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ LEVELS = [
   {'data', 'models', 'ports'},
   {'extraction', 'retrieval'},
   {'training'},
-  {'report'},
+  {'report', 'serving'},
   {'commands', 'main'},
   {'cli'},
   {'__main__'},

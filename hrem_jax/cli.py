@@ -12,16 +12,34 @@ from hrem_jax.commands import (
   check,
   convert,
   convert_data,
+  encode,
   export,
   extract,
+  forget,
   prepare_demo,
   report,
+  search,
   serve,
   transfer,
 )
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes
 
-COMMANDS = (prepare_demo, extract, check, convert_data, ablate, report, serve, convert, export, transfer, caption_ids)
+COMMANDS = (
+  prepare_demo,
+  extract,
+  check,
+  convert_data,
+  ablate,
+  report,
+  encode,
+  search,
+  serve,
+  forget,
+  convert,
+  export,
+  transfer,
+  caption_ids,
+)
 
 
 class _Parser(argparse.ArgumentParser):

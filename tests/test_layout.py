@@ -11,7 +11,7 @@ LEVELS = [
   {'command_line', 'configuration', 'distributed', 'files', 'sharding', 'variants'},
   {'data', 'models', 'ports'},
   {'extraction', 'retrieval'},
-  {'training'},
+  {'search', 'training'},
   {'report', 'serving'},
   {'commands', 'main'},
   {'cli'},

@@ -146,17 +146,22 @@ def image_chunks(images: Images, size: int) -> Iterator[tuple[Int[np.ndarray, ' 
 
 
 def text_chunks(
-  tokenized: TokenizedCaptions, tokenizer: TextTokenizer, size: int, max_width: int
+  tokenized: TokenizedCaptions,
+  tokenizer: TextTokenizer,
+  size: int,
+  max_width: int,
+  widths: tuple[int, ...] | None = None,
 ) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
   """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
 
-  A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths.
+  A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths. Where
+  `widths` are given, it has one of them: still fewer, for those who ask one sentence at a time.
   """
   order = np.argsort(tokenized.lengths, kind='stable')
   for start in range(0, len(order), size):
     index = order[start : start + size]
     longest = int(tokenized.lengths[index].max())
-    width = min(round_up(-(-longest // 4)) * 4, max_width)
+    width = bucket_for(longest, widths) if widths else min(round_up(-(-longest // 4)) * 4, max_width)
     tokens, mask = pad_tokens([tokenized.caption(int(caption))[0] for caption in index], width, tokenizer)
     padding = size - len(index)
     yield (

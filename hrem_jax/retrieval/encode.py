@@ -40,10 +40,18 @@ class DataEncoder:
     return self._gather(self._images, variables, chunks, len(images))
 
   def encode_texts(
-    self, variables: dict, tokenized: TokenizedCaptions, tokenizer: TextTokenizer, max_width: int
+    self,
+    variables: dict,
+    tokenized: TokenizedCaptions,
+    tokenizer: TextTokenizer,
+    max_width: int,
+    widths: tuple[int, ...] | None = None,
   ) -> Float[np.ndarray, 't d']:
-    """Unit-norm float32 embeddings in the order of the captions; what is longer than `max_width` tokens is cut."""
-    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), max_width)
+    """Unit-norm float32 embeddings in the order of the captions; what is longer than `max_width` tokens is cut.
+
+    Rows have one of `widths`, if they are given: a program each, and no more.
+    """
+    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), max_width, widths)
     return self._gather(self._texts, variables, chunks, len(tokenized))
 
   def _chunk(self, count: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
@@ -56,10 +57,19 @@ class Matcher:
     features = _Regions(regions, mask, region_size=self.config.model.region_size)
     if not len(features):
       return np.zeros((0, self.embedding_size), np.float32)
-    return self._evaluator.encoder.encode_images(self.variables, features)
+    return self.encode_rows(features)
 
-  def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
+  def encode_rows(self, images: Images) -> Float[np.ndarray, 'i d']:
+    """Embeddings of images, at least one, that are read a few rows at a time."""
+    return self._evaluator.encoder.encode_images(self.variables, images)
+
+  def encode_texts(self, texts: Sequence[str], *, few_widths: bool = False) -> Float[np.ndarray, 't d']:
     """Embeddings of sentences; a very long one is cut to the widest of `config.data.length_buckets`.
+
+    Args:
+      texts: A list of them.
+      few_widths: For those who ask one at a time: padded to one of the buckets, so that a program is compiled for each
+        of these, and not for every length.
 
     Raises:
       UserError: `texts` is no list (one string, say), or holds something else than strings.
@@ -67,7 +77,7 @@ class Matcher:
     texts = _sentences(texts)
     if not texts:
       return np.zeros((0, self.embedding_size), np.float32)
-    return self._evaluator.embed_texts(self.variables, texts, tokenize)
+    return self._evaluator.embed_texts(self.variables, texts, tokenize, few_widths=few_widths)
 
   def similarity(self, images, texts: Sequence[str]) -> Float[np.ndarray, 'i t']:
     """Cosines of images (as for `encode_images`) and sentences."""

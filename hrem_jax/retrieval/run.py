@@ -142,15 +142,22 @@ class Evaluator:
     return images, texts
 
   def embed_texts(
-    self, variables: dict, texts: Sequence[str], tokenize: Callable[[list[str], TextTokenizer], TokenizedCaptions]
+    self,
+    variables: dict,
+    texts: Sequence[str],
+    tokenize: Callable[[list[str], TextTokenizer], TokenizedCaptions],
+    *,
+    few_widths: bool = False,
   ) -> Float[np.ndarray, 't d']:
     """Embeddings of sentences, of which there is at least one, in their order.
 
-    Equal ones are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding.
+    Equal ones are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding. With
+    `few_widths` they are padded to `config.data.length_buckets`, so that single ones need no more programs than that.
     """
     unique, where = np.unique(np.asarray(texts, object), return_inverse=True)
-    max_width, tokenizer = self._run.config.data.length_buckets[-1], self._run.tokenizer
-    return self.encoder.encode_texts(variables, tokenize(unique.tolist(), tokenizer), tokenizer, max_width)[where]
+    buckets, tokenizer = tuple(self._run.config.data.length_buckets), self._run.tokenizer
+    tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
+    return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
     """Metrics of the embeddings of `embed`."""

@@ -58,7 +58,9 @@ class Guards:
     if not self._is_ours(headers.get('host', '')):
       return JSONResponse({'error': 'the Host header names another server (--allow-host adds a name)'}, 400)
     # Old browsers do not send it; to them the answers are unreadable all the same.
-    if headers.get('sec-fetch-site') in ('cross-site', 'same-site') and scope['path'].startswith(('/api/', '/pictures/')):
+    if headers.get('sec-fetch-site') in ('cross-site', 'same-site') and scope['path'].startswith(
+      ('/api/', '/pictures/')
+    ):
       return JSONResponse({'error': 'requests of other web sites are not answered'}, 403)
     return None
 

@@ -18,3 +18,10 @@ def world(tmp_path_factory):
 @pytest.fixture(scope='session')
 def client(world):
   return serving_world.client_of(world)
+
+
+@pytest.fixture(scope='session')
+def port(world):
+  """Of a real server on the same index: the test client tidies addresses up, and collects what it sends."""
+  with serving_world.running(world.application) as port:
+    yield port

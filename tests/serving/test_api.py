@@ -1,6 +1,8 @@
 """Every route, and what it says to every mistake."""
 
+import json
 import re
+from urllib.parse import quote
 
 import pytest
 import serving_world
@@ -80,6 +82,13 @@ def test_one_picture_whatever_it_is_called(world, client, name):
   assert name not in nearest
 
 
+@pytest.mark.parametrize('name', serving_world.PERCENT)
+def test_names_that_look_encoded(port, name):
+  addressed = quote(name, safe='')
+  assert json.loads(serving_world.ask(port, f'/api/pictures/{addressed}')[2])['id'] == name
+  assert serving_world.ask(port, f'/pictures/{addressed}')[:2] == (200, 'image/png')
+
+
 def test_about(world, client):
   about = client.get('/api/about').json()
   assert (about['pictures'], about['model']) == (len(world.searcher), 'scenes')
@@ -103,7 +112,7 @@ MISTAKES = {
   'no id': ('GET', '/pictures/', 422, r'^path id: '),
   'nowhere': ('GET', '/nowhere', 404, r'^Not Found$'),
   'the folder of the page': ('GET', '/page/', 404, r'^Not Found$'),
-  'FastAPI\'s pages, which load from elsewhere': ('GET', '/docs', 404, r'^Not Found$'),
+  "FastAPI's pages, which load from elsewhere": ('GET', '/docs', 404, r'^Not Found$'),
   'deleting': ('DELETE', '/api/pictures/test_0001a', 405, r'^Method Not Allowed$'),
   'posting to the gallery': ('POST', '/api/pictures', 405, r'^Method Not Allowed$'),
   'nothing posted': ('POST', '/api/search', 415, r"^Content-Type is ''"),

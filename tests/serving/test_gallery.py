@@ -1,14 +1,12 @@
 """Nothing but the pictures of the gallery is ever served, whatever an id or a link says."""
 
-import http.client
 import os
 import socket
-import threading
 
 import pytest
 import serving_world
+from serving_world import ask
 
-from hrem_jax.serving import server
 from hrem_jax.serving.gallery import Gallery
 
 TRAPS = [
@@ -55,36 +53,12 @@ ADDRESSES = [
       '/etc/passwd', '%2Fetc%2Fpasswd', '//etc/passwd', 'file:///etc/passwd', 'C:%5CWindows', '~/.ssh/id_rsa',
       'test_0001a%00.png', '%00', '%00/etc/passwd', 'secret.jpg', 'gallery/secret.jpg', '%c0%ae%c0%ae/secret.txt',
       '%ff%fe', '%ED%A0%80', '%E2%80%AE', 'test_0001a/../trap%20outside', 'test_0001a/..%2f..%2foutside.png',
-      'x' * 3000, '%2e%2e%2f' * 300 + 'etc/passwd', '日'.encode().hex('%').join(['%', '']), 'trap%20link', '', '/',
+      'x' * 3000, '%2e%2e%2f' * 300 + 'etc/passwd', '日'.encode().hex('%').join(['%', '']), '', '/',
     )
   ),
   '/..', '/../../../../etc/passwd', '//', '//etc/passwd', '/%2e%2e/%2e%2e/etc/passwd', '/.git/config', '/style.css',
   '/page/../application.py', '/page/%2e%2e/application.py', '/page/index.html/..', '/application.py', '/openapi.json/',
 ]  # fmt: skip
-
-
-@pytest.fixture(scope='module')
-def port(world):
-  """A real server: the test client tidies addresses up, too."""
-  (world.folder / 'secret.txt').write_bytes(serving_world.SECRET)
-  with server.listen('127.0.0.1', 0) as bound:
-    running = server.make_server(world.application)
-    thread = threading.Thread(target=running.run, kwargs={'sockets': [bound]})
-    thread.start()
-    yield bound.getsockname()[1]
-    running.should_exit = True
-    thread.join()
-
-
-def ask(port: int, address: str) -> tuple[int, str, bytes]:
-  connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
-  connection.putrequest('GET', address, skip_host=True)
-  connection.putheader('Host', 'localhost')
-  connection.endheaders()
-  response = connection.getresponse()
-  found = response.status, response.headers.get('content-type', ''), response.read()
-  connection.close()
-  return found
 
 
 def test_no_address_leads_out_of_the_gallery(world, port):

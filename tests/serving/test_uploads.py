@@ -1,8 +1,12 @@
 """Uploads are read within bounds, decoded in memory, and refused with a reason."""
 
+import contextlib
+import select
+import socket
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -52,27 +56,55 @@ def test_what_is_no_picture_or_too_large_is_refused(client, what):
   assert message in response.json()['error']
 
 
-def test_a_body_without_an_end_is_not_read_on(client):
-  sent = []
-
-  def endless():
-    while True:
-      sent.append(2**20)
-      assert sum(sent) < 3 * limits.MAX_UPLOAD
-      yield bytes(2**20)
-
-  # The test client collects what it sends; the bound is tested on the reader below.
-  with pytest.raises(AssertionError):
-    client.post('/api/search', content=endless(), headers={'Content-Type': 'image/png'})
+HEAD = b'POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n'
 
 
-class Request:
-  """As much of one as the reader looks at."""
+@contextlib.contextmanager
+def upload(port: int, head: bytes) -> Iterator[socket.socket]:
+  with socket.create_connection(('127.0.0.1', port), timeout=20) as connection:
+    connection.sendall(HEAD + head + b'\r\n')
+    yield connection
 
-  def __init__(self, chunks, **headers):
-    self.headers, self._chunks, self.taken = headers, chunks, 0
 
-  async def stream(self):
-    for chunk in self._chunks:
-      self.taken += len(chunk)
-      yield chunk
+def test_a_body_without_an_end_is_not_read_on(port):
+  sent, answer = 0, b''
+  with upload(port, b'Transfer-Encoding: chunked\r\n') as connection:
+    with contextlib.suppress(ConnectionError):
+      while sent < 10 * limits.MAX_UPLOAD and not select.select([connection], [], [], 0)[0]:
+        connection.sendall(b'100000\r\n' + bytes(2**20) + b'\r\n')
+        sent += 2**20
+      answer = connection.recv(100)
+  assert limits.MAX_UPLOAD <= sent < 2 * limits.MAX_UPLOAD
+  assert answer.startswith(b'HTTP/1.1 413')
+
+
+def test_what_says_that_it_is_too_large_is_not_read_at_all(port):
+  with upload(port, b'Content-Length: 99999999999\r\n') as connection:
+    assert connection.recv(100).startswith(b'HTTP/1.1 413')
+
+
+def test_who_is_slow_is_not_waited_for_without_an_end(port, monkeypatch):
+  monkeypatch.setattr(uploads, 'MAX_UPLOAD_SECONDS', 0.2)
+  with upload(port, b'Content-Length: 1000\r\n') as connection:
+    connection.sendall(bytes(10))
+    assert connection.recv(100).startswith(b'HTTP/1.1 408')
+
+
+def test_who_goes_away_leaves_nothing_behind(world, port, caplog):
+  for _ in range(3):
+    with upload(port, b'Content-Length: 1000\r\n') as connection:
+      connection.sendall(bytes(10))
+  assert serving_world.ask(port, '/api/search?text=dog')[0] == 200
+  assert not caplog.records
+
+
+def test_uploads_are_never_written_to_disk(client, monkeypatch):
+  def refuse(*arguments, **options):
+    raise AssertionError('a temporary file')
+
+  for name in ('NamedTemporaryFile', 'TemporaryFile', 'SpooledTemporaryFile', 'mkstemp'):
+    monkeypatch.setattr(tempfile, name, refuse)
+  large = small_pictures.as_bytes(Image.effect_noise((2000, 2000), 90), 'PNG')
+  assert len(large) > 2**21
+  response = client.post('/api/search', content=large, headers={'Content-Type': 'image/png'})
+  assert response.status_code == 200

@@ -1,0 +1,142 @@
+"""A data set into an index: everything that the command `encode` does."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from hrem_jax.data.provenance import differences
+from hrem_jax.errors import UserError
+from hrem_jax.search.data_pictures import DataPictures, find_data_set, read_pictures, split_names
+from hrem_jax.search.encoders import Encoder, feature_provenance
+from hrem_jax.search.manifest import Place, read_manifest
+from hrem_jax.search.searcher import check_same_encoder
+from hrem_jax.search.snapshot import Snapshot
+from hrem_jax.search.writer import IndexWriter, Item, create_index, open_writer
+
+KEPT = 2048  # pictures that are encoded before they are added: what a stop loses at most
+READ = 256  # pictures that are read at a time
+
+
+@dataclasses.dataclass
+class Encoded:
+  """What was done."""
+
+  new: int = 0
+  replaced: int = 0
+  unchanged: int = 0
+  total: int = 0  # in the index now
+
+
+def encode(
+  encoder: Encoder,
+  data: pathlib.Path,
+  index: pathlib.Path,
+  *,
+  splits: Sequence[str] | None = None,
+  dtype: str | None = None,
+  progress: bool = True,
+) -> Encoded:
+  """Adds the pictures of a data set to an index, which is made where there is none.
+
+  What is in the index already is not encoded again: the same command goes on after a stop, adds pictures that have
+  come, and replaces those that have changed.
+
+  Args:
+    encoder: Makes the embeddings.
+    data: The data set, or a folder with it.
+    index: Folder of the index.
+    splits: All if None.
+    dtype: `float32` or `float16` for a new index; None for float32, or what it has.
+    progress: Whether to show a bar.
+
+  Raises:
+    UserError: The data set is wrong, is not one for this encoder, or the index is another encoder's.
+  """
+  folder = find_data_set(data, getattr(encoder, 'data_name', None))
+  provenance = feature_provenance(encoder.check_data(folder))
+  sets = [read_pictures(folder, split) for split in _chosen(folder, splits)]
+  place = dataclasses.asdict(Place.of(encoder.folder, index))
+  create_index(index, {'identity': encoder.identity, 'place': place}, provenance, encoder.size, dtype or 'float32')
+  _check_index(index, encoder, provenance, dtype, folder)
+  with open_writer(index) as writer:
+    encoded = _Adding(writer, encoder)
+    with tqdm(total=sum(map(len, sets)), desc='pictures', unit='picture', disable=not progress) as bar:
+      for pictures in sets:
+        for start in range(0, len(pictures), READ):
+          rows = np.arange(start, min(start + READ, len(pictures)))
+          encoded.take(pictures, rows)
+          bar.update(len(rows))
+      encoded.keep()
+  encoded.result.total = len(writer.snapshot)
+  return encoded.result
+
+
+class _Adding:
+  """Gathers what is not in the index as it is, and adds it some thousand pictures at a time."""
+
+  def __init__(self, writer: IndexWriter, encoder: Encoder):
+    self._writer, self._encoder, self.result = writer, encoder, Encoded()
+    self._known = fingerprints(writer.snapshot)
+    self._taken: dict[str, tuple[str, str]] = {}  # id to fingerprint and split, of this data set
+    self._items: list[Item] = []
+    self._embeddings: list[np.ndarray] = []
+
+  def take(self, pictures: DataPictures, rows: np.ndarray) -> None:
+    content = self._encoder.content(pictures, rows)
+    items = [pictures.item(int(row), [array[i] for array in content]) for i, row in enumerate(rows)]
+    wanted = [i for i, item in enumerate(items) if self._is_wanted(item, pictures.split)]
+    if not wanted:
+      return
+    self._embeddings.append(self._encoder.pictures([array[wanted] for array in content]))
+    self._items += [items[i] for i in wanted]
+    if len(self._items) >= KEPT:
+      self.keep()
+
+  def keep(self) -> None:
+    """What was gathered is in the index when this returns."""
+    if self._items:
+      self._writer.add(self._items, np.concatenate(self._embeddings))
+      self._items, self._embeddings = [], []
+
+  def _is_wanted(self, item: Item, split: str) -> bool:
+    if item.id in self._taken:
+      earlier, its_split = self._taken[item.id]
+      if earlier != item.fingerprint:
+        raise UserError(f'{item.source}: {its_split} and {split} have different pictures with the id {item.id!r}')
+      return False  # the same picture in two splits
+    self._taken[item.id] = item.fingerprint, split
+    known = self._known.get(item.id)
+    self.result.new += known is None
+    self.result.replaced += known is not None and known != item.fingerprint
+    self.result.unchanged += known == item.fingerprint
+    return known != item.fingerprint
+
+
+def fingerprints(snapshot: Snapshot) -> dict[str, str]:
+  """Of all pictures in an index, by id."""
+  return {name: snapshot.item(snapshot.row(name))['fingerprint'] for name in snapshot.ids}
+
+
+def _chosen(folder: pathlib.Path, splits: Sequence[str] | None) -> list[str]:
+  there = split_names(folder)
+  if missing := [split for split in splits or () if split not in there]:
+    raise UserError(f'{folder}: no split {missing[0]!r}, there are {", ".join(there) or "none"}')
+  if not there:
+    raise UserError(f'{folder}: no SPLIT_ims.npy there')
+  return list(dict.fromkeys(splits or there))
+
+
+def _check_index(
+  index: pathlib.Path, encoder: Encoder, provenance: dict | None, dtype: str | None, data: pathlib.Path
+) -> None:
+  """Raises UserError where pictures of this encoder and data set cannot be compared with those in the index."""
+  manifest = read_manifest(index)
+  check_same_encoder(encoder, manifest, index)
+  changed = differences(manifest.pictures or {}, provenance or {})
+  if changed:
+    raise UserError(f'{data}: other features than those of {index} ({"; ".join(changed[:3])}): make another index')
+  if dtype not in (None, manifest.dtype):
+    raise UserError(f'{index}: holds {manifest.dtype}, not {dtype}: make another index')

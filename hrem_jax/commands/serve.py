@@ -1,6 +1,7 @@
 """`serve`: a web page and a JSON API for an index."""
 
 import argparse
+import functools
 import pathlib
 
 from hrem_jax.errors import UserError
@@ -31,13 +32,14 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.search.searcher import open_searcher
   from hrem_jax.serving import server
   from hrem_jax.serving.application import create_application
+  from hrem_jax.serving.index import gallery_folders, model_name
 
   with server.listen(arguments.host, arguments.port) as bound:  # cheaper than an index: its mistakes are told first
     searcher = open_searcher(arguments.index)
     application = create_application(
       searcher,
-      searcher.folders,
-      model=searcher.model,
+      functools.partial(gallery_folders, arguments.index),
+      model=model_name(arguments.index),
       hosts=server.names_of(arguments.host, arguments.allow_host),
       is_any_address=server.is_any_address(arguments.host),
     )

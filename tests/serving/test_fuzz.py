@@ -16,12 +16,13 @@ WHOLE = [
   small_pictures.as_bytes(small_pictures.random_picture(6, (20, 15)), kind)
   for kind in ('JPEG', 'PNG', 'GIF', 'WEBP', 'TIFF', 'BMP', 'PPM')
 ]
+PARTS = [
+  '..', '.', '', '%2e%2e', '%2f', '%5c', '%00', '\0', '\\', '~', 'pictures', 'api', 'search', 'nearest', 'page', 'about',
+  'etc', 'passwd', 'secret.txt', 'outside.png', 'index.html', 'test_0001a', 'trap link', 'a%2Fb',
+]  # fmt: skip
 anything = strategies.text(max_size=40)
 pieces = strategies.one_of(
-  strategies.sampled_from(
-    ['..', '.', '', '%2e%2e', '%2f', '%5c', '%00', '\0', 'pictures', 'api', 'search', 'nearest', 'page', 'about']
-    + ['etc', 'passwd', 'secret.txt', 'outside.png', 'test_0001a', 'trap link', 'a%2Fb', '~', '\\', 'index.html']
-  ),
+  strategies.sampled_from(PARTS),
   anything,
 )
 rooms = strategies.sampled_from(['/', '/api/', '/pictures/', '/api/pictures/', '/page/', '/api/search'])

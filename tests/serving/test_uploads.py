@@ -68,14 +68,13 @@ def upload(port: int, head: bytes) -> Iterator[socket.socket]:
 
 def test_a_body_without_an_end_is_not_read_on(port):
   sent, answer = 0, b''
-  with upload(port, b'Transfer-Encoding: chunked\r\n') as connection:
-    with contextlib.suppress(ConnectionError):
-      while sent < 10 * limits.MAX_UPLOAD and not select.select([connection], [], [], 0)[0]:
-        connection.sendall(b'100000\r\n' + bytes(2**20) + b'\r\n')
-        sent += 2**20
-      answer = connection.recv(100)
+  with upload(port, b'Transfer-Encoding: chunked\r\n') as connection, contextlib.suppress(ConnectionError):
+    while sent < 10 * limits.MAX_UPLOAD and not select.select([connection], [], [], 0)[0]:
+      connection.sendall(b'100000\r\n' + bytes(2**20) + b'\r\n')
+      sent += 2**20
+    answer = connection.recv(100)
   assert limits.MAX_UPLOAD <= sent < 2 * limits.MAX_UPLOAD
-  assert answer.startswith(b'HTTP/1.1 413')
+  assert answer[:12] in (b'HTTP/1.1 413', b'')  # which is lost where the connection is closed while we send
 
 
 def test_what_says_that_it_is_too_large_is_not_read_at_all(port):

@@ -20,15 +20,19 @@ def listen(host: str, port: int) -> socket.socket:
   Raises:
     UserError: There is no such address on this machine, or its port is taken.
   """
+  if not 0 <= port < 2**16:  # which the system would take modulo 2**16
+    raise UserError(f'--port {port}: expected 0 to {2**16 - 1}')
   try:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(address)
-  except (OSError, UnicodeError, OverflowError) as error:
+    with contextlib.ExitStack() as closing:
+      bound = closing.enter_context(socket.socket(family, kind, protocol))
+      bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      bound.bind(address)
+      closing.pop_all()
+      return bound
+  except (OSError, UnicodeError) as error:
     reason = getattr(error, 'strerror', None) or error
     raise UserError(f'--host {host} --port {port}: cannot listen there: {reason}') from error
-  return bound
 
 
 def warn_if_public(host: str) -> None:

@@ -7,7 +7,7 @@ MAX_ID = 1024  # characters
 MAX_START = 2**53 - 1  # the integers that JavaScript knows
 
 MAX_UPLOAD = 20 * 2**20  # bytes
-MAX_UPLOAD_PIXELS = 50_000_000  # unpacked in memory, three to eight bytes each: a small file can hold a lot of them
+MAX_UPLOAD_PIXELS = 50_000_000  # a small file can hold a lot of them; unpacked they take up to 32 bytes each
 MAX_UPLOAD_SECONDS = 60.0  # until it is here
 
 MAX_SHOWN = 32 * 2**20  # bytes of a picture file of the gallery

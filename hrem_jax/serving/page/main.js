@@ -54,7 +54,8 @@ async function show({ focus = false } = {}) {
     shownEntry = entry();
   } catch (error) {
     if (signal.aborted) return;
-    put(views.heading('Sorry', 'This did not work'), views.problem(error.message, error.mayWorkLater ? () => show() : null));
+    const again = error.mayWorkLater ? () => show() : null;
+    put(views.heading('Sorry', 'This did not work'), views.problem(error.message, again));
     say(error.message);
   } finally {
     if (!signal.aborted) view.removeAttribute('aria-busy');
@@ -88,7 +89,8 @@ async function showGallery(signal) {
   name('');
   const here = place();
   const wanted = Math.max(PAGE, here.count);
-  const head = () => views.heading('Gallery', 'Find a picture by what it shows', 'Describe it in a few words, or drop a picture here to find similar ones.');
+  const lede = 'Describe it in a few words, or take a picture of your own to find similar ones.';
+  const head = () => views.heading('Gallery', 'Find a picture by what it shows', lede);
   const asked = Promise.all(pages(wanted).map((start) => get('api/pictures', { start, count: PAGE }, signal)));
   const answers = await unlessQuick(asked, signal, () => put(head(), views.waiting()));
   if (signal.aborted) return;
@@ -99,13 +101,14 @@ async function showGallery(signal) {
     say('No pictures');
     return;
   }
-  const label = pictures.length < total ? `${views.number(pictures.length)} of ${views.counted(total)}` : views.counted(total);
+  const isPart = pictures.length < total;
+  const label = `${isPart ? `${views.number(pictures.length)} of ` : ''}${views.counted(total)}`;
   put(
     head(),
     ideas(pictures),
     views.make('p', { className: 'quiet count' }, label),
     views.grid(pictures, 'Pictures'),
-    pictures.length < total ? views.more('Show more', () => enlarge(here, wanted + PAGE, pictures.length)) : null,
+    isPart ? views.more('Show more', () => enlarge(here, wanted + PAGE, pictures.length)) : null,
   );
   say(label);
 }
@@ -118,7 +121,8 @@ function ideas(pictures) {
   const step = Math.max(1, Math.floor(pictures.length / 4));
   const found = pictures
     .filter((_, position) => position % step === 0)
-    .flatMap((picture) => picture.captions.filter((caption) => caption.length < 60).slice(0, 1));
+    .flatMap((picture) => [...picture.captions].sort((one, other) => one.length - other.length).slice(0, 1))
+    .filter((caption) => caption.length < 60);
   const sentences = [...new Set(found)].slice(0, 4);
   return sentences.length ? views.suggestions(sentences) : null;
 }
@@ -145,7 +149,8 @@ async function showUpload(number, signal) {
   name('Your picture');
   const file = uploads.get(number);
   if (!file) {
-    put(views.heading('Pictures like', 'your picture'), views.nothing('Your picture was not kept. Choose it once more.'));
+    const advice = 'Your picture was not kept. Choose it once more.';
+    put(views.heading('Pictures like', 'your picture'), views.nothing(advice));
     say('Your picture was not kept.');
     return;
   }
@@ -162,7 +167,8 @@ async function showUpload(number, signal) {
 
 async function sendWithin(file, number, count, signal) {
   if (limits && file.size > limits.max_upload) {
-    throw new Refused(`The picture is too large: ${views.number(file.size)} bytes, at most ${views.number(limits.max_upload)} are taken.`, 413);
+    const [size, most] = [file.size, limits.max_upload].map(views.number);
+    throw new Refused(`The picture is too large: ${size} bytes, at most ${most} are taken.`, 413);
   }
   return send(file, number, count, signal);
 }
@@ -194,7 +200,8 @@ async function showPicture(id, signal) {
   const asked = get(`${picturePath(id)}/nearest`, { count: 24 }, signal);
   const { results } = await unlessQuick(asked, signal, () => put(portrait, title, views.waiting()));
   if (signal.aborted) return;
-  put(portrait, title, results.length ? views.grid(results, 'Most similar pictures') : views.nothing('There are no others.'));
+  const others = results.length ? views.grid(results, 'Most similar pictures') : views.nothing('There are no others.');
+  put(portrait, title, others);
   say(`Picture ${id}, ${views.counted(results.length)} like it`);
 }
 
@@ -276,5 +283,6 @@ show();
 get('api/about', {}).then((answer) => {
   limits = answer;
   element('text').maxLength = answer.max_text;
-  element('about').append(`${views.counted(answer.pictures)} · ${answer.model} · `, views.make('a', { href: 'openapi.json' }, 'API'));
+  const api = views.make('a', { href: 'openapi.json' }, 'API');
+  element('about').append(`${views.counted(answer.pictures)} · ${answer.model} · `, api);
 }, () => {}); // what is shown says by itself that the server does not answer

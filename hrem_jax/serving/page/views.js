@@ -41,13 +41,15 @@ function noImage(picture, className) {
 }
 
 function tile(picture) {
-  const frame = make('span', { className: 'framed' }, image(picture, 'thumb'));
+  const words = make('span', { className: 'words' }, picture.captions[0] ?? picture.id);
+  const link = make('a', { href: linkTo({ id: picture.id }), className: 'tile' }, image(picture, 'thumb'));
   if (picture.score !== undefined) {
     const title = 'Cosine similarity with what was searched for';
-    frame.append(make('span', { className: 'score', title }, make('span', { className: 'unseen' }, 'score '), picture.score.toFixed(3)));
+    const unseen = make('span', { className: 'unseen' }, 'score ');
+    link.append(make('span', { className: 'score', title }, unseen, picture.score.toFixed(3)));
   }
-  const words = make('span', { className: 'words' }, picture.captions[0] ?? picture.id);
-  return make('li', {}, make('a', { href: linkTo({ id: picture.id }), className: 'tile' }, frame, words));
+  link.append(words);
+  return make('li', {}, link);
 }
 
 export function grid(pictures, label) {

@@ -54,5 +54,5 @@ def assert_same_content(ours: Content, theirs: Content) -> None:
 
 def brute_force(content: Content, query: np.ndarray, count: int) -> list[str]:
   """Ids, best first, equal scores by id."""
-  scores = {name: sum(float(a) * float(b) for a, b in zip(vector, query)) for name, (vector, _) in content.items()}
-  return sorted(content, key=lambda name: (-round(scores[name], 12), name))[:count]
+  scores = {name: round(float(np.float64(vector) @ np.float64(query)), 12) for name, (vector, _) in content.items()}
+  return sorted(content, key=lambda name: (-scores[name], name))[:count]

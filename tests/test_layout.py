@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'allowed', 'errors'},
   {'command_line', 'configuration', 'distributed', 'files', 'sharding', 'variants'},
-  {'data', 'models', 'ports'},
+  {'data', 'models'},
+  {'ports'},
   {'extraction', 'retrieval'},
   {'search', 'training'},
   {'report', 'serving'},

@@ -16,7 +16,8 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--encoder',
     default='efficientnet-lite2',
-    help='efficientnet-lite2 (default), efficientnet-lite0 (both: extra `pictures`) or patches (pixels, no weights)',
+    help='efficientnet-lite2 (default), efficientnet-lite0 (both: extra `pictures`), patches (pixels, no weights), or '
+    'the folder of a ViT, CLIP, SigLIP or DINOv2 (docs/encoders.md)',
   )
   parser.add_argument('--output', type=pathlib.Path, required=True, help='gets NAME_precomp/')
   parser.add_argument('--name', default='own', help='of the data set: config.data.name (own)')

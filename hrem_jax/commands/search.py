@@ -7,28 +7,43 @@ import pathlib
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('search', help='find the pictures of an index nearest to a sentence or a picture')
   parser.add_argument('index', type=pathlib.Path)
-  query = parser.add_mutually_exclusive_group(required=True)
+  query = parser.add_mutually_exclusive_group()
   query.add_argument('--text', help='a sentence')
   query.add_argument('--image', type=pathlib.Path, help='a picture file')
   query.add_argument('--id', help='of a picture in the index: the others nearest to it')
   parser.add_argument('--count', type=int, default=10, help='how many (10)')
   parser.add_argument('--json', action='store_true', help='one JSON object a line: rank, score, id, captions, picture')
+  parser.add_argument(
+    '--backend',
+    default='exact',
+    choices=['exact', 'faiss', 'usearch'],
+    help='exact (default), or the graph of a library (extra `search`): faster with very many pictures',
+  )
+  parser.add_argument('--recall', action='store_true', help='measure what the backend finds of the exactly nearest')
   parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-  from hrem_jax.errors import UserError
+  from hrem_jax.errors import UserError, say
   from hrem_jax.search.results import as_json, as_text, picture_of
   from hrem_jax.search.searcher import open_searcher
 
+  if arguments.text is arguments.image is arguments.id is None and not arguments.recall:
+    raise UserError('nothing to search for: expected --text, --image, --id or --recall')
   if arguments.count < 1:
     raise UserError(f'--count {arguments.count}: expected 1 or more')
   picture = picture_of(arguments.image) if arguments.image else None  # cheaper than an encoder: told first
-  searcher = open_searcher(arguments.index)
+  searcher = open_searcher(arguments.index, backend=arguments.backend)
+  if not len(searcher):
+    raise UserError(f'{arguments.index}: holds no pictures: there is nothing to find')
+  if arguments.recall:
+    share, queries = searcher.recall(arguments.count)
+    say(f'recall@{arguments.count} of {arguments.backend} against exact search: {share:.3f} ({queries})')
+  hits = []
   if picture is not None:
     hits = searcher.by_picture(picture, arguments.count)
   elif arguments.id is not None:
     hits = searcher.by_id(arguments.id, arguments.count)
-  else:
+  elif arguments.text is not None:
     hits = searcher.by_text(arguments.text, arguments.count)
   print(as_json(hits) if arguments.json else as_text(hits), end='')

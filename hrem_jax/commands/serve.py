@@ -19,6 +19,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     metavar='NAME',
     help='another name by which browsers call this server, such as that of a reverse proxy; may be repeated',
   )
+  parser.add_argument(
+    '--backend',
+    default='exact',
+    choices=['exact', 'faiss', 'usearch'],
+    help='exact (default), or the graph of a library (extra `search`): faster with very many pictures',
+  )
   parser.set_defaults(command=run)
 
 
@@ -35,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.serving.index import gallery_folders, model_name
 
   with server.listen(arguments.host, arguments.port) as bound:  # cheaper than an index: its mistakes are told first
-    searcher = open_searcher(arguments.index)
+    searcher = open_searcher(arguments.index, backend=arguments.backend)
     application = create_application(
       searcher,
       functools.partial(gallery_folders, arguments.index),

@@ -133,7 +133,7 @@ def encode_missing(
   Raises:
     UserError: The encoder gives what is not finite or does not fit float16.
   """
-  encode = jax.jit(lambda variables, pixels: _encode(encoder, variables, pixels, sizes.pooled))
+  encode = jax.jit(lambda variables, pixels: encode_pixels(encoder, variables, pixels, sizes.pooled))
   variables = jax.device_put(encoder.variables)
   blank = np.zeros((sizes.chunk, *_pixels_of_blank(encoder).shape), np.float32)
   waiting = None
@@ -153,15 +153,19 @@ def encode_missing(
       done(_keep(workshop, records, *waiting))
 
 
-def _encode(encoder: PictureEncoder, variables: dict, pixels, pooled: tuple[int, int]) -> dict[str, jax.Array]:
+def encode_pixels(
+  encoder: PictureEncoder, variables: dict, pixels: Float[jax.Array, 'b h w 3'], pooled: tuple[int, int]
+) -> tuple[Float[jax.Array, 'b r f'], Float[jax.Array, 'b e'] | None]:
+  """The regions of pictures and, if the encoder gives any, their embeddings, both in float32."""
   features = encoder.module.apply(variables, pixels)
-  arrays = {FEATURES: pool_grid(features.patches.astype(np.float32), pooled)}
-  return arrays if features.embedding is None else arrays | {EMBEDDINGS: features.embedding.astype(np.float32)}
+  regions = pool_grid(features.patches.astype(np.float32), pooled)
+  return regions, None if features.embedding is None else features.embedding.astype(np.float32)
 
 
-def _keep(workshop: Workshop, records: Sequence[Record], encoded: dict, outcomes: list[dict], start: int) -> int:
+def _keep(workshop: Workshop, records: Sequence[Record], encoded: tuple, outcomes: list[dict], start: int) -> int:
   """Writes a chunk; returns how many pictures it has."""
-  arrays = {name: np.asarray(array) for name, array in encoded.items()}
+  named = zip((FEATURES, EMBEDDINGS), encoded, strict=True)
+  arrays = {name: np.asarray(array) for name, array in named if array is not None}
   with np.errstate(over='ignore'):
     arrays[FEATURES] = arrays[FEATURES].astype(np.float16)
   for name, array in arrays.items():

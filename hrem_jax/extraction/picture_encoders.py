@@ -1,4 +1,4 @@
-"""Frozen encoders of pictures: their modules, weights and preprocessing, by name."""
+"""Frozen encoders of pictures: their modules, weights and preprocessing, by name or from a folder."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from hrem_jax.data.preprocessing import Preprocessing
+from hrem_jax.data.preprocessing import Preprocessing, TowerPreprocessing
 from hrem_jax.errors import UserError
 from hrem_jax.models.efficientnet import HEAD_WIDTH, EfficientNetLite, Patches
 from hrem_jax.ports.efficientnet_names import efficientnet_entries
 from hrem_jax.ports.huggingface import merge_checked
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.torch_pickle import read_checkpoint
+from hrem_jax.ports.towers import open_vision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PictureEncoder:
   name: str
   module: nn.Module
   variables: dict
-  preprocessing: Preprocessing
+  preprocessing: Preprocessing | TowerPreprocessing
   grid: tuple[int, int]  # rows and columns of the patches
   feature_size: int
   provenance: dict  # JSON: what tells features of this encoder from others
@@ -40,14 +41,30 @@ EFFICIENTNETS = {
 
 
 def open_encoder(name: str) -> PictureEncoder:
-  """The encoder called `name`: one of `ENCODERS`.
+  """The encoder called `name`: one of `ENCODERS`, or the path of a Hugging Face folder.
 
   Raises:
     UserError: There is no such encoder, or its weights are missing or damaged.
   """
-  if name not in ENCODERS:
-    raise UserError(f'--encoder {name!r}: unknown, expected one of {", ".join(ENCODERS)}')
-  return ENCODERS[name](name)
+  if name in ENCODERS:
+    return ENCODERS[name](name)
+  folder = pathlib.Path(name).expanduser()
+  if folder.is_dir():
+    return _tower(folder)
+  raise UserError(
+    f'--encoder {name!r}: unknown, expected one of {", ".join(ENCODERS)}, or a folder with config.json, '
+    'preprocessor_config.json and model.safetensors (docs/encoders.md)'
+  )
+
+
+def _tower(folder: pathlib.Path) -> PictureEncoder:
+  """The vision tower of a Hugging Face folder; the folder's name is the encoder's."""
+  side = open_vision(folder)
+  size, sha256 = side.module.layers.hidden_size, side.tensors.sha256()
+  encoder = _encoder(
+    side.model_type, side.module, side.variables, side.preprocessing, side.module.grid, size, weights_sha256=sha256
+  )
+  return dataclasses.replace(encoder, name=folder.resolve().name)  # in another folder it would be the same encoder
 
 
 def _efficientnet(name: str) -> PictureEncoder:
@@ -81,12 +98,16 @@ ENCODERS: dict[str, Callable[[str], PictureEncoder]] = {
 
 
 def _encoder(name, module, variables, preprocessing, grid, feature_size, **more) -> PictureEncoder:
-  settings = dataclasses.asdict(preprocessing)
-  sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+  settings, sha256 = dataclasses.asdict(preprocessing), preprocessing_sha256(preprocessing)
   provenance = dict(
     encoder=name, feature_size=feature_size, preprocessing=settings, preprocessing_sha256=sha256, **more
   )
   return PictureEncoder(name, module, variables, preprocessing, grid, feature_size, provenance)
+
+
+def preprocessing_sha256(preprocessing: Preprocessing | TowerPreprocessing) -> str:
+  """Tells a preprocessing from others; in every provenance."""
+  return hashlib.sha256(json.dumps(dataclasses.asdict(preprocessing), sort_keys=True).encode()).hexdigest()
 
 
 def _weights_file(name: str) -> pathlib.Path:

@@ -1,19 +1,14 @@
 """EfficientNet-lite (Tan and Le 2019; the variant without squeeze-and-excite) as a frozen encoder of pictures."""
 
-import flax
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from hrem_jax.models.picture_features import PictureFeatures
+from hrem_jax.ops.grids import cut_patches
 
 STRIDES, KERNELS = (1, 2, 2, 2, 1, 2, 1), (3, 3, 5, 3, 5, 5, 3)  # of the seven stages
 STEM_WIDTH, HEAD_WIDTH, EXPANSION = 32, 1280, 6
-
-
-@flax.struct.dataclass
-class PictureFeatures:
-  """What an encoder makes of pictures."""
-
-  patches: Float[Array, 'b rows columns d']  # the grid, row first
-  embedding: Float[Array, 'b e'] | None = None  # unit norm; None: the encoder has none that texts can be compared with
 
 
 class Patches(nn.Module):
@@ -23,8 +18,8 @@ class Patches(nn.Module):
 
   def __call__(self, pixels: Float[Array, 'b h w 3']) -> PictureFeatures:
     side = pixels.shape[1] // self.rows
-    cut = pixels.reshape(len(pixels), self.rows, side, self.rows, side, 3).swapaxes(2, 3)
-    return PictureFeatures(cut.reshape(len(pixels), self.rows, self.rows, side * side * 3))
+    patches = cut_patches(jnp.asarray(pixels), side)
+    return PictureFeatures(patches.reshape(len(pixels), self.rows, self.rows, side * side * 3))
 
 
 class ConvNorm(nn.Module):

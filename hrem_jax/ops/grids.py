@@ -1,8 +1,21 @@
-"""Cells of a picture's grid pooled to fewer regions."""
+"""A picture cut into a grid of patches; cells of a grid pooled to fewer regions."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+
+def cut_patches(pixels: Float[Array, 'b h w c'], size: int) -> Float[Array, 'b n s']:
+  """The squares of a picture, row first, each flattened in the order pixel row, pixel column, channel.
+
+  Args:
+    pixels: Pictures of one size.
+    size: Pixels of a square's side; what is left over at the right and at the bottom is cut away.
+  """
+  batch, height, width, channels = pixels.shape
+  rows, columns = height // size, width // size
+  cut = pixels[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+  return cut.swapaxes(2, 3).reshape(batch, rows * columns, size * size * channels)
 
 
 def grid_windows(num_cells: int, num_regions: int) -> list[tuple[int, int]]:

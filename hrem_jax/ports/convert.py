@@ -78,7 +78,7 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
   for tensors, entries_of_part in ((image, 'image_encoder'), (text, 'text_encoder'), (criterion, 'criterion')):
     known = set()
     for part, entries in tables[entries_of_part].items():
-      trees[part] = _read(tensors, entries, source, layers)
+      trees[part] = read_entries(tensors, entries, source=source, num_layers=layers)
       known |= {entry.theirs.format(layer=layer) for entry in entries for layer in range(max(layers, 1))}
     left_out += sorted(name for name in set(tensors) - known if not UNUSED.match(name))
   batch_stats = {'image_encoder': trees.pop('batch_stats')}
@@ -98,13 +98,6 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
     rsum=_number(content.get('best_rsum'), float),
     left_out=left_out,
   )
-
-
-def _read(tensors: Tensors, entries: list[Entry], source: str, num_layers: int) -> dict:
-  try:
-    return read_entries(tensors, entries, source=source, num_layers=num_layers)
-  except ValueError as error:  # attention that is not three equal parts, layers of different sizes
-    raise UserError(f'{source}: a tensor has a shape that does not fit: {error}') from error
 
 
 def _listed(names: list[str], shown: int = 4) -> str:

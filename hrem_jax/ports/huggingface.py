@@ -1,16 +1,14 @@
-"""A BERT from a Hugging Face folder: sizes from `config.json`, weights from `model.safetensors`, by name."""
+"""A BERT from a Hugging Face folder: sizes from `config.json`, weights from its safetensors, by name."""
 
 import pathlib
-
-import numpy as np
-import safetensors.numpy
 
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_json_object
 from hrem_jax.ports.bert_names import bert_entries
 from hrem_jax.ports.tables import read_entries
+from hrem_jax.ports.tensor_files import read_tensors
 
-WANTED_FILES = ('config.json', 'model.safetensors', 'vocab.txt', 'tokenizer.json', 'tokenizer_config.json')
+WANTED_FILES = ('config.json', 'model*.safetensors*', 'vocab.txt', 'tokenizer.json', 'tokenizer_config.json')
 
 
 def find_folder(name: str) -> pathlib.Path:
@@ -80,24 +78,15 @@ def bert_sizes(folder: pathlib.Path) -> dict:
 
 
 def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
-  """The parameters of `hrem_jax.models.bert.Bert` from `model.safetensors`; what it has more (the pooler) is left.
+  """The parameters of `hrem_jax.models.bert.Bert` from the folder's tensors; what it has more (the pooler) is left.
 
   Raises:
-    UserError: The file is missing, damaged or lacks a tensor.
+    UserError: A file is missing or damaged, or a tensor is missing.
   """
-  path = folder / 'model.safetensors'
-  if not path.is_file():
-    raise UserError(f'{path}: no such file; weights are read from safetensors only (a torch pickle can hold code)')
-  try:
-    tensors = safetensors.numpy.load_file(path)
-  except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-    raise UserError(f'{path}: not a whole safetensors file: {error}') from error
+  tensors = read_tensors(folder)
   prefix = 'bert.' if any(name.startswith('bert.') for name in tensors) else ''
-  tensors = {_today(name): np.asarray(array, np.float32) for name, array in tensors.items()}
-  try:
-    return read_entries(tensors, bert_entries(theirs=prefix), source=str(path), num_layers=num_layers)
-  except ValueError as error:
-    raise UserError(f'{path}: layers of different shapes, expected one shape for all: {error}') from error
+  named = {_today(name): tensors[name] for name in tensors}
+  return read_entries(named, bert_entries(theirs=prefix), source=tensors.source, num_layers=num_layers)
 
 
 def _today(name: str) -> str:

@@ -1,27 +1,17 @@
 """The parameters of the authors' PyTorch program as ours: the tables of names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from hrem_jax.ports.bert_names import bert_entries
-from hrem_jax.ports.tables import Entry, dense, norm, read_entries
-
-
-def _third(position: int) -> Callable[[np.ndarray], np.ndarray]:
-  """PyTorch's attention keeps query, key and value as one (3d, d) weight, in this order."""
-  return lambda array: np.split(array, 3)[position].T
+from hrem_jax.ports.tables import Entry, dense, fused_attention, norm, read_entries
 
 
 def transformer_entries(ours: str, theirs: str) -> list[Entry]:
   """`torch.nn.TransformerEncoderLayer` as `hrem_jax.models.transformer.TransformerLayer`."""
-  entries = []
-  for position, name in enumerate(('query', 'key', 'value')):
-    entries.append(Entry(f'{ours}/attention/{name}/kernel', f'{theirs}.self_attn.in_proj_weight', _third(position)))
-    entries.append(Entry(f'{ours}/attention/{name}/bias', f'{theirs}.self_attn.in_proj_bias', _third(position)))
   return [
-    *entries,
-    *dense(f'{ours}/attention/output', f'{theirs}.self_attn.out_proj'),
+    *fused_attention(f'{ours}/attention', f'{theirs}.self_attn'),
     *norm(f'{ours}/attention_norm', f'{theirs}.norm1'),
     *dense(f'{ours}/feed_forward_in', f'{theirs}.linear1'),
     *dense(f'{ours}/feed_forward_out', f'{theirs}.linear2'),

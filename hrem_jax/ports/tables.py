@@ -8,13 +8,15 @@ import numpy as np
 
 from hrem_jax.errors import UserError
 
+Read = Callable[[np.ndarray], np.ndarray]
+
 
 class Entry(NamedTuple):
   """One parameter of ours. `{layer}` in `theirs` stands for a layer number: those are stacked along a first axis."""
 
   ours: str  # path in our tree, '/' between the levels
   theirs: str
-  read: Callable[[np.ndarray], np.ndarray] = np.asarray
+  read: Read = np.asarray
 
 
 def dense(ours: str, theirs: str) -> list[Entry]:
@@ -24,6 +26,19 @@ def dense(ours: str, theirs: str) -> list[Entry]:
 
 def norm(ours: str, theirs: str) -> list[Entry]:
   return [Entry(f'{ours}/scale', f'{theirs}.weight'), Entry(f'{ours}/bias', f'{theirs}.bias')]
+
+
+def fused_attention(ours: str, theirs: str) -> list[Entry]:
+  """PyTorch's MultiheadAttention keeps query, key and value as one (3d, d) weight, in this order."""
+
+  def third(position: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: np.split(array, 3)[position].T
+
+  entries = []
+  for position, name in enumerate(('query', 'key', 'value')):
+    entries.append(Entry(f'{ours}/{name}/kernel', f'{theirs}.in_proj_weight', third(position)))
+    entries.append(Entry(f'{ours}/{name}/bias', f'{theirs}.in_proj_bias', third(position)))
+  return [*entries, *dense(f'{ours}/output', f'{theirs}.out_proj')]
 
 
 def read_entries(
@@ -38,18 +53,25 @@ def read_entries(
     num_layers: How many `{layer}` there are.
 
   Raises:
-    UserError: A name of the table is not among `tensors`.
+    UserError: A name of the table is not among `tensors`, or a tensor has a shape that cannot be right.
   """
 
   def read(entry: Entry, name: str) -> np.ndarray:
     if name not in tensors:
       raise UserError(f'{source}: no tensor {name!r} (wanted for {entry.ours}); it holds {_some_names(tensors)}')
-    return np.ascontiguousarray(entry.read(tensors[name]))
+    array = tensors[name]
+    try:
+      return np.ascontiguousarray(entry.read(array))
+    except ValueError as error:  # attention that is not three equal parts, say
+      raise UserError(f'{source}: {name!r} has a shape that does not fit, {array.shape}: {error}') from error
 
   tree = {}
   for entry in entries:
     if '{layer}' in entry.theirs:
       layers = [read(entry, entry.theirs.format(layer=layer)) for layer in range(num_layers)]
+      shapes = sorted({layer.shape for layer in layers})
+      if len(shapes) > 1:
+        raise UserError(f'{source}: {entry.theirs!r} has layers of different shapes: {", ".join(map(str, shapes))}')
       tree[entry.ours] = np.stack(layers)
     else:
       tree[entry.ours] = read(entry, entry.theirs)

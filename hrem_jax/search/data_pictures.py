@@ -40,11 +40,11 @@ class DataPictures:
   def __len__(self) -> int:
     return len(self.ids)
 
-  def embeddings(self) -> Float[np.ndarray, 'i d']:
-    """Those of the encoder of the pictures, mapped.
+  def embeddings(self, size: int) -> Float[np.ndarray, 'n d']:
+    """Those of the encoder of the pictures itself, mapped, a row for each row of the features' file.
 
     Raises:
-      UserError: The data set has none, or not one for each picture.
+      UserError: The data set has none, or others.
     """
     path = self.folder / f'{self.split}_embeddings.npy'
     if not path.is_file():
@@ -52,8 +52,9 @@ class DataPictures:
         f'{path}: no such file; expected are embeddings by an encoder whose texts can be compared with pictures'
       )
     array = open_array(path, num_dimensions=2)
-    if len(array) != len(self) or not np.issubdtype(array.dtype, np.floating):
-      raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats ({len(self)}, size)')
+    expected = (len(self) * self.features.repeat, size)
+    if array.shape != expected or not np.issubdtype(array.dtype, np.floating):
+      raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats {expected}')
     return array
 
   def item(self, row: int, content: Sequence[np.ndarray]) -> Item:
@@ -63,7 +64,7 @@ class DataPictures:
       row: Of the split.
       content: All that its embedding is made of.
     """
-    digest = hashlib.blake2b(json.dumps(self.captions[row]).encode(), digest_size=16)
+    digest = hashlib.sha256(json.dumps(self.captions[row]).encode())
     for array in content:
       digest.update(np.ascontiguousarray(array).data)
     picture = _small_picture(self.folder, self.ids[row])

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from hrem_jax.data.provenance import differences
+from hrem_jax.data.provenance import FEATURE_KEYS, differences
 from hrem_jax.errors import UserError
 from hrem_jax.search.data_pictures import DataPictures, find_data_set, read_pictures, split_names
-from hrem_jax.search.encoders import Encoder, feature_provenance
+from hrem_jax.search.encoders import Encoder, check_same_encoder
 from hrem_jax.search.manifest import Place, read_manifest
-from hrem_jax.search.searcher import check_same_encoder
 from hrem_jax.search.snapshot import Snapshot
 from hrem_jax.search.writer import IndexWriter, Item, create_index, open_writer
 
@@ -37,6 +36,7 @@ def encode(
   *,
   splits: Sequence[str] | None = None,
   dtype: str | None = None,
+  picture_encoder: pathlib.Path | None = None,
   progress: bool = True,
 ) -> Encoded:
   """Adds the pictures of a data set to an index, which is made where there is none.
@@ -50,18 +50,23 @@ def encode(
     index: Folder of the index.
     splits: All if None.
     dtype: `float32` or `float16` for a new index; None for float32, or what it has.
+    picture_encoder: Folder of the encoder of the pictures, if it is one that is read from a folder: for pictures as
+      queries of a run's index.
     progress: Whether to show a bar.
 
   Raises:
     UserError: The data set is wrong, is not one for this encoder, or the index is another encoder's.
   """
   folder = find_data_set(data, getattr(encoder, 'data_name', None))
-  provenance = feature_provenance(encoder.check_data(folder))
+  known = encoder.check_data(folder) or {}
+  provenance = {key: known[key] for key in FEATURE_KEYS if key in known} or None
   sets = [read_pictures(folder, split) for split in _chosen(folder, splits)]
-  place = dataclasses.asdict(Place.of(encoder.folder, index))
-  create_index(index, {'identity': encoder.identity, 'place': place}, provenance, encoder.size, dtype or 'float32')
+  place = Place.of(encoder.folder, index)
+  made_by = {'identity': encoder.identity, 'place': dataclasses.asdict(place)}
+  create_index(index, made_by, provenance, encoder.size, dtype or 'float32')
   _check_index(index, encoder, provenance, dtype, folder)
   with open_writer(index) as writer:
+    writer.remember(place, picture_encoder and Place.of(picture_encoder, index))
     encoded = _Adding(writer, encoder)
     with tqdm(total=sum(map(len, sets)), desc='pictures', unit='picture', disable=not progress) as bar:
       for pictures in sets:

@@ -59,6 +59,7 @@ class Manifest:
     version: Greater by one with every change.
     encoder: What made the embeddings: its `identity` and its `place` (see `hrem_jax.search.encoders`).
     pictures: Provenance of the features, `encoder` and `features`; None where nothing is known.
+    picture_encoder: The folder of that encoder, if it has one and it was told.
     size: Of an embedding.
     dtype: `float32` or `float16`, on disk.
     sources: Data sets that pictures came from.
@@ -72,6 +73,7 @@ class Manifest:
   pictures: dict[str, Any] | None
   size: int
   dtype: str
+  picture_encoder: Place | None = None
   version: int = 0
   sources: tuple[Place, ...] = ()
   segments: tuple[Segment, ...] = ()
@@ -101,9 +103,10 @@ def read_manifest(index: pathlib.Path) -> Manifest:
     raise UserError(f'{path}: not the manifest of an index in format {FORMAT}')
   try:
     manifest = Manifest(**content)
-    deleted = manifest.deleted
+    deleted, picture_encoder = manifest.deleted, manifest.picture_encoder
     manifest = dataclasses.replace(
       manifest,
+      picture_encoder=picture_encoder and Place(**picture_encoder),
       sources=tuple(Place(**each) for each in manifest.sources),
       segments=tuple(_segment(each) for each in manifest.segments),
       deleted=deleted and Deleted(**{**deleted, 'stamp': Stamp(**deleted['stamp'])}),

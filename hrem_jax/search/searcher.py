@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from hrem_jax.errors import UserError
-from hrem_jax.search.encoders import Encoder, RunEncoder
-from hrem_jax.search.exact import nearest
-from hrem_jax.search.manifest import MANIFEST, Manifest, Place
+from hrem_jax.errors import UserError, say
+from hrem_jax.search import exact
+from hrem_jax.search.approximate import open_approximate, open_library
+from hrem_jax.search.encoders import Encoder, open_index_encoder
+from hrem_jax.search.manifest import MANIFEST
+from hrem_jax.search.recall import Nearest, measure_recall
 from hrem_jax.search.snapshot import Snapshot, open_snapshot
 
 
@@ -32,8 +34,8 @@ class Searcher:
   Every call looks at one whole state of the index, the newest one: what a writer adds is found without opening anew.
   """
 
-  def __init__(self, folder: pathlib.Path, encoder: Encoder, snapshot: Snapshot):
-    self._folder, self._encoder = folder, encoder
+  def __init__(self, folder: pathlib.Path, encoder: Encoder, snapshot: Snapshot, nearest: Nearest = exact.nearest):
+    self._folder, self._encoder, self._find = folder, encoder, nearest
     self._snapshot, self._seen, self._lock = snapshot, None, threading.Lock()
     self._index_id = snapshot.manifest.id
 
@@ -70,8 +72,7 @@ class Searcher:
     Raises:
       UserError: It is not known which encoder made the features of the index, or it is not there.
     """
-    snapshot = self._newest()
-    return self._nearest(snapshot, self._encoder.query_picture(picture, snapshot.manifest.pictures), count)
+    return self._nearest(self._newest(), self._encoder.query_picture(picture), count)
 
   def by_id(self, id: str, count: int = 10) -> list[Hit]:
     """The other pictures nearest to one that is in the index.
@@ -83,6 +84,10 @@ class Searcher:
     query = snapshot.vectors(np.array([self._row(snapshot, id)]))[0]
     hits = self._nearest(snapshot, query, count + 1)
     return [hit for hit in hits if hit.id != id][:count]
+
+  def recall(self, count: int = 10, num_queries: int = 200) -> tuple[float, str]:
+    """Which share of the exactly nearest pictures this searcher finds, and a word for what was looked for."""
+    return measure_recall(self._newest(), self._find, self._encoder, count, num_queries)
 
   def _newest(self) -> Snapshot:
     """The newest state; opened only if the manifest is another file than last time."""
@@ -106,7 +111,7 @@ class Searcher:
     return row
 
   def _nearest(self, snapshot: Snapshot, query: Float[np.ndarray, ' d'], count: int) -> list[Hit]:
-    rows, scores = nearest(snapshot, query, count)
+    rows, scores = self._find(snapshot, query, count)
     return [self._hit(snapshot, int(row), float(score)) for row, score in zip(rows, scores, strict=True)]
 
   def _hit(self, snapshot: Snapshot, row: int, score: float) -> Hit:
@@ -117,33 +122,27 @@ class Searcher:
     return Hit(item['id'], score, tuple(item['captions']), found)
 
 
-def open_searcher(index: str | pathlib.Path) -> Searcher:
+def open_searcher(index: str | pathlib.Path, *, backend: str = 'exact') -> Searcher:
   """Opens an index and the encoder that made it.
 
+  Args:
+    index: Its folder.
+    backend: `exact`, or the library whose graph is asked: `faiss` or `usearch`. The graph is made where there is none
+      or the index has changed much, which takes a while for many pictures; what it finds of the best is told then.
+
   Raises:
-    UserError: There is no index, it is damaged, or its encoder is not there or another one now.
+    UserError: There is no index, it is damaged, its encoder is not there or another one now, or the library is not
+      installed.
   """
   folder = pathlib.Path(index).expanduser()
   snapshot = open_snapshot(folder)
-  return Searcher(folder, open_index_encoder(folder, snapshot.manifest), snapshot)
-
-
-def open_index_encoder(folder: pathlib.Path, manifest: Manifest) -> Encoder:
-  """The encoder that made an index; UserError where it is not there, or another one now."""
-  identity = manifest.encoder['identity']
-  where = Place(**manifest.encoder['place']).find(folder)
-  encoder = RunEncoder(where, identity['step'])
-  check_same_encoder(encoder, manifest, folder)
-  return encoder
-
-
-def check_same_encoder(encoder: Encoder, manifest: Manifest, folder: pathlib.Path) -> None:
-  """Raises UserError where an index was made by another encoder."""
-  theirs = manifest.encoder['identity']
-  if encoder.identity != theirs:
-    told = ', '.join(
-      f'{key} {theirs.get(key)!r} and not {value!r}'
-      for key, value in encoder.identity.items()
-      if theirs.get(key) != value
-    )
-    raise UserError(f'{folder}: made by another encoder than {encoder.folder} is now ({told}): make a new index')
+  if backend == 'exact':
+    return Searcher(folder, open_index_encoder(folder, snapshot.manifest), snapshot)
+  open_library(backend)  # before an encoder is read for nothing
+  encoder = open_index_encoder(folder, snapshot.manifest)
+  approximate, is_new = open_approximate(snapshot, backend)
+  searcher = Searcher(folder, encoder, snapshot, approximate.nearest)
+  if is_new:
+    recall, queries = searcher.recall()
+    say(f'{folder}: made the graph of {backend}; recall@10 against exact search {recall:.3f} ({queries})')
+  return searcher

@@ -16,7 +16,8 @@ from hrem_jax.search.storage import check_content, check_size, read_checked
 
 SEGMENTS = 'segments'
 VECTORS, IDS, ITEMS, OFFSETS = 'embeddings.npy', 'ids.txt', 'items.jsonl', 'offsets.npy'
-_CHUNK = 4096  # rows that are made float32 at a time
+_CHUNK = 4096  # rows at a time
+_CACHED = 2**18  # numbers that are made float32 at a time: a megabyte stays in the cache
 
 
 class SegmentReader:
@@ -111,8 +112,9 @@ class Snapshot:
       found[mine] = self.readers[segment].vectors[rows[mine] - self.starts[segment]]
     return found
 
-  def chunks(self, first: int = 0, chunk: int = _CHUNK) -> Iterator[tuple[int, Float[np.ndarray, 'c d']]]:
+  def chunks(self, first: int = 0) -> Iterator[tuple[int, Float[np.ndarray, 'c d']]]:
     """All embeddings, a few at a time as float32, with the row of the first; from the segment number `first` on."""
+    chunk = _CHUNK if self.manifest.dtype == 'float32' else max(_CACHED // self.manifest.size, 1)
     for reader, start in zip(self.readers[first:], self.starts[first:], strict=False):
       for row in range(0, len(reader.vectors), chunk):
         yield int(start) + row, np.asarray(reader.vectors[row : row + chunk], np.float32)

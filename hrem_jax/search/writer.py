@@ -91,6 +91,14 @@ class IndexWriter:
     manifest = dataclasses.replace(manifest, segments=segments, next_name=manifest.next_name + 1)
     self._commit(manifest, np.ones(len(rows), bool))
 
+  def remember(self, place: Place, picture_encoder: Place | None) -> None:
+    """Where the encoder is now, and that of the pictures (None: as it is known)."""
+    manifest = self.snapshot.manifest
+    encoder = manifest.encoder | {'place': dataclasses.asdict(place)}
+    new = dataclasses.replace(manifest, encoder=encoder, picture_encoder=picture_encoder or manifest.picture_encoder)
+    if new != manifest:
+      self._commit(new, self.snapshot.is_there)
+
   def tidy(self) -> None:
     """Gives back what deleted pictures take, where it is much, and removes what a stop has left."""
     is_there = self.snapshot.is_there

@@ -225,6 +225,6 @@ def test_a_changed_bit_is_found_by_reading_everything(tmp_path):
       snapshot.verify()
     path.write_bytes(whole)
   path.write_bytes(whole.replace(b'"picture 3"', b'"picture 9"'))
+  snapshot = open_snapshot(folder)
   with pytest.raises(UserError, match="items.jsonl: line 4 is damaged: id 'picture 9', expected 'picture 3'"):
-    snapshot = open_snapshot(folder)
     snapshot.item(snapshot.row('picture 3'))

@@ -70,7 +70,7 @@ def same(ours, theirs) -> bool:
 
 
 def check(folder: pathlib.Path, operation: str) -> None:
-  """The index is whole and in a state that it may be in; the same again makes it the newest, and nothing is left over."""
+  """The index is whole, in the old state or the new one; the same again makes it the new one and leaves no garbage."""
   states = expected_states(operation)
   if operation != 'create' or (folder / 'manifest.json').exists():
     snapshot = open_snapshot(folder)
@@ -108,7 +108,7 @@ def test_a_stop_at_any_call(tmp_path, monkeypatch, operation, forgets):
     if operation == 'create':
       shutil.rmtree(whole)
     num_calls = len(disk.calls)
-    assert num_calls >= 9
+    assert num_calls >= 5
     for number in range(1, num_calls + 1):
       folder = tmp_path / f'{number}' / 'index'
       folder.parent.mkdir()

@@ -1,6 +1,7 @@
 """`python -m hrem_jax serve`: where it listens, what it says, how it ends."""
 
 import builtins
+import functools
 import signal
 import socket
 import subprocess
@@ -8,19 +9,20 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import pytest
 import small_index
+import small_pictures
+from starlette.testclient import TestClient
 
 from hrem_jax import cli
 from hrem_jax.errors import UserError
+from hrem_jax.search.searcher import Searcher
+from hrem_jax.search.snapshot import open_snapshot
+from hrem_jax.search.writer import Item, open_writer
 from hrem_jax.serving import server
+from hrem_jax.serving.application import create_application
 from hrem_jax.serving.index import gallery_folders, model_name
-
-
-def test_an_index_tells_where_its_pictures_are(tmp_path):
-  folder = small_index.make_index(tmp_path / 'index', small_index.make_content(['a', 'b']))
-  assert gallery_folders(folder) == []
-  assert model_name(folder) == 'nowhere'
 
 
 def said(capsys, *arguments: str) -> str:
@@ -103,3 +105,42 @@ def test_it_ends_quietly(sign, status, last):
     process.send_signal(sign)
     out, err = process.communicate(timeout=30)
   assert (process.returncode, out, err) == (status, last, '')
+
+
+class WordEncoder:
+  """Knows the axes of an index by name."""
+
+  def texts(self, texts):
+    return np.array([[float(str(axis) in text) for axis in range(small_index.SIZE)] for text in texts], np.float32)
+
+
+def test_a_real_index_is_served_with_its_pictures(tmp_path):
+  folder, data = tmp_path / 'index', tmp_path / 'data' / 'own_precomp'
+  small_index.make_index(folder)
+  assert gallery_folders(folder) == []
+  application = create_application(
+    Searcher(folder, WordEncoder(), open_snapshot(folder)),
+    functools.partial(gallery_folders, folder),
+    model=model_name(folder),
+  )
+  client = TestClient(application, base_url='http://127.0.0.1')
+  about = client.get('/api/about').json()
+  assert (about['pictures'], about['model']) == (0, 'nowhere')
+  assert client.get('/api/pictures').json() == {'pictures': [], 'start': 0, 'total': 0}
+  (data / 'pictures').mkdir(parents=True)
+  content = small_pictures.as_bytes(small_pictures.random_picture(1))
+  for name in ('pictures/a.jpg', 'beside.jpg'):
+    (data / name).write_bytes(content)
+  items = [
+    Item('a', ('a picture',), 'print', data, 'pictures/a.jpg'),
+    Item('b', (), 'print', data, 'beside.jpg'),
+    Item('c', (), 'print'),
+  ]
+  with open_writer(folder) as writer:  # while it is served
+    writer.add(items, np.eye(small_index.SIZE, dtype=np.float32)[:3])
+  assert client.get('/api/about').json()['pictures'] == 3
+  results = client.get('/api/search?text=axis 1').json()['results']
+  assert [(each['id'], each['score']) for each in results] == [('b', 1), ('a', 0), ('c', 0)]
+  assert client.get('/pictures/a').content == content
+  assert client.get('/pictures/b').status_code == 404  # only what is in the folder of the pictures
+  assert client.get('/api/pictures/c').json() == {'id': 'c', 'captions': [], 'picture': None}

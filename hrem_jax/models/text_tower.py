@@ -1,0 +1,61 @@
+"""The text sides of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023); weights come through `ports.towers`."""
+
+import flax
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hrem_jax.models.pre_norm import LayerSizes, layer_norm, pre_norm_stack
+from hrem_jax.ops.pooling import l2_normalize
+
+embedding_init = nn.initializers.normal(0.02)
+
+
+@flax.struct.dataclass
+class TextFeatures:
+  """What a text tower makes of texts."""
+
+  words: Float[Array, 't w d']  # last hidden states after the final norm
+  embedding: Float[Array, 't e']  # unit norm, in the space of the vision tower's
+
+
+class TextTower(nn.Module):
+  """Tokens to words and to an embedding that pictures' can be compared with.
+
+  A causal tower (CLIP) pools at the end token, and what comes after it changes nothing. The other kind (SigLIP) pools
+  at the last place; its tokens look at each other and at the padding, as in its training: there is no mask, and texts
+  are always padded to `max_positions`.
+  """
+
+  layers: LayerSizes
+  vocab_size: int
+  max_positions: int
+  projection_size: int
+  causal: bool
+  end_token: int | None = None  # of a causal tower; None: the largest number in a text is the end (CLIP's first files)
+  dtype: jnp.dtype = jnp.float32  # compute type
+  remat: bool = False  # the backward pass computes each layer again instead of remembering its inside
+
+  @nn.compact
+  def __call__(self, tokens: Int[Array, 't w']) -> TextFeatures:
+    """Args: `tokens` of `Towers.tokenize`: start and end included, padded."""
+    width = tokens.shape[1]
+    if width > self.max_positions:
+      raise ValueError(f'the tower has {self.max_positions} positions, the batch has {width} tokens')
+
+    def table(name: str, rows: int) -> Array:
+      return self.param(name, embedding_init, (rows, self.layers.hidden_size))
+
+    x = table('word_embeddings', self.vocab_size)[tokens] + table('position_embeddings', self.max_positions)[:width]
+    mask = jnp.tril(jnp.ones((width, width), bool))[None] if self.causal else None
+    x = pre_norm_stack(self.layers, x.astype(self.dtype), mask, dtype=self.dtype, remat=self.remat)
+    words = layer_norm(self.layers.norm_epsilon, 'final_norm', x)
+    projection = nn.Dense(self.projection_size, use_bias=not self.causal, dtype=self.dtype, name='projection')
+    pooled = projection(words[jnp.arange(len(words)), self._pooled_at(tokens)])
+    return TextFeatures(words, l2_normalize(pooled.astype(jnp.promote_types(pooled.dtype, jnp.float32))))
+
+  def _pooled_at(self, tokens: Int[Array, 't w']) -> Int[Array, ' t']:
+    """The place of each text whose state stands for the whole."""
+    if not self.causal:
+      return jnp.full(len(tokens), tokens.shape[1] - 1)
+    return jnp.argmax(tokens if self.end_token is None else tokens == self.end_token, axis=1)

@@ -1,0 +1,128 @@
+"""Texts to the tokens of a text tower, cut and padded as in its training: `tokenizer.json` by `tokenizers` alone."""
+
+import pathlib
+import re
+import string
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int
+
+from hrem_jax.errors import UserError, one_line
+from hrem_jax.files import read_json_object, read_text
+from hrem_jax.ports.json_settings import Settings
+
+_CLIP_TOKENS = {'bos_token': '<|startoftext|>', 'eos_token': '<|endoftext|>', 'pad_token': '<|endoftext|>'}
+_SIGLIP_TOKENS = {'eos_token': '</s>', 'pad_token': '</s>', 'do_lower_case': True}
+_NO_PUNCTUATION = str.maketrans('', '', string.punctuation)
+
+
+class TowerTokenizer:
+  """Texts to arrays of one width.
+
+  A text's tokens stand between the start token, if the family has one, and the end token, which stays where a text is
+  too long. What the tokenizer's file says of such tokens, of padding and of cutting is not asked: files of one family
+  differ in it, their training did not.
+
+  Args:
+    tokenizer: Knows the pieces.
+    clean: Applied to each text first.
+    start, end, pad: Numbers of the special tokens; no start token if None.
+    width: Of all texts.
+    pads_left: Whether the padding stands before the text.
+  """
+
+  def __init__(
+    self,
+    tokenizer: tokenizers.Tokenizer,
+    clean: Callable[[str], str],
+    *,
+    start: int | None,
+    end: int,
+    pad: int,
+    width: int,
+    pads_left: bool,
+  ):
+    self._tokenizer, self._clean, self.width = tokenizer, clean, width
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    self._before, self._after = ([] if start is None else [start]), [end]
+    self.end, self._pad, self._pads_left = end, pad, pads_left
+
+  @property
+  def largest_token(self) -> int:
+    return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+  def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, 't w'], Bool[np.ndarray, 't w']]:
+    """Tokens, and where they are the text's (start and end included): False is padding."""
+    encodings = self._tokenizer.encode_batch([self._clean(text) for text in texts], add_special_tokens=False)
+    tokens = np.full((len(texts), self.width), self._pad, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    room = self.width - len(self._before) - len(self._after)
+    for row, encoding in enumerate(encodings):
+      whole = [*self._before, *encoding.ids[:room], *self._after]
+      where = slice(self.width - len(whole), None) if self._pads_left else slice(len(whole))
+      tokens[row, where], mask[row, where] = whole, True
+    return tokens, mask
+
+
+def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> TowerTokenizer:
+  """The tokenizer of a folder of two towers.
+
+  Args:
+    folder: Has `tokenizer.json`; of a SigLIP `tokenizer_config.json`, too, which tells the kinds apart.
+    family: 'clip' or 'siglip'.
+    width: Positions of the text tower.
+
+  Raises:
+    UserError: A file is missing or damaged, or a special token is not in the vocabulary.
+  """
+  path, config = folder / 'tokenizer.json', folder / 'tokenizer_config.json'
+  if not path.is_file():
+    raise UserError(
+      f'{path}: no such file; on a machine with transformers, '
+      "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it from the folder's vocabulary"
+    )
+  if family == 'siglip' and not config.is_file():
+    raise UserError(f'{config}: no such file; it says how texts of a SigLIP are cleaned and padded')
+  try:
+    tokenizer = tokenizers.Tokenizer.from_str(read_text(path))
+  except UserError:
+    raise
+  except Exception as error:  # the library raises bare Exception
+    raise UserError(f'{path}: not a tokenizer file: {one_line(error)}') from error
+  defaults = _CLIP_TOKENS if family == 'clip' else _SIGLIP_TOKENS
+  settings = Settings(config, read_json_object(config) if config.is_file() else {}, defaults)
+
+  def number(key: str) -> int:
+    value = settings.get(key)
+    token = value.get('content') if isinstance(value, dict) else value
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if found is None:
+      raise UserError(f'{path}: the vocabulary has no token {token!r}, the {key} of {config.name}')
+    return found
+
+  return TowerTokenizer(
+    tokenizer,
+    _cleaning(family, settings),
+    start=number('bos_token') if family == 'clip' else None,
+    end=number('eos_token'),
+    pad=number('pad_token'),
+    width=width,
+    pads_left=settings.choice('padding_side', {None: False, 'right': False, 'left': True}),
+  )
+
+
+def _cleaning(family: str, settings: Settings) -> Callable[[str], str]:
+  """What the texts of a family lost before they were cut into pieces, where the tokenizer's file may not say so.
+
+  CLIP's does. The first SigLIP saw neither upper case nor ASCII punctuation, SigLIP 2 (Gemma's tokenizer) no upper
+  case. Cleaning twice changes nothing.
+  """
+  if family == 'clip':
+    return str
+  if not str(settings.get('tokenizer_class')).startswith('SiglipTokenizer'):
+    return str.lower
+  lower = str.lower if settings.flag('do_lower_case') else str
+  return lambda text: re.sub(r'\s+', ' ', lower(text).translate(_NO_PUNCTUATION)).strip()

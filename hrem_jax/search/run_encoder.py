@@ -1,0 +1,85 @@
+"""A trained run as the encoder of an index."""
+
+import functools
+import hashlib
+import pathlib
+import threading
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from hrem_jax.data.provenance import check_same_features, read_provenance
+from hrem_jax.data.tokenizer import tokenize
+from hrem_jax.errors import UserError
+from hrem_jax.retrieval.matcher import restore
+from hrem_jax.search.data_pictures import DataPictures, Rows
+from hrem_jax.search.picture_queries import PictureQueries
+
+
+class RunEncoder:
+  """A run, with what queries of an index need. Safe to use from several threads.
+
+  Args:
+    workdir: Of the run.
+    step: Of the checkpoint; None for the best one.
+    provenance: Of the features of the index, for pictures as queries.
+    picture_encoder: Folder of the encoder of pictures, if it is one that is read from a folder.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    step: int | None = None,
+    *,
+    provenance: dict | None = None,
+    picture_encoder: pathlib.Path | None = None,
+  ):
+    self.folder, self._matcher = workdir, restore(workdir, step=step)
+    self.size, self.data_name = self._matcher.embedding_size, self._matcher.config.data.name
+    self.identity = {'kind': 'run', 'step': self._matcher.step, 'sha256': digest(self._matcher.variables)}
+    self._lock = threading.Lock()  # two threads would compile the same
+    self._picture_queries = functools.cache(lambda: PictureQueries(provenance, picture_encoder))
+
+  def check_data(self, folder: pathlib.Path) -> dict | None:
+    check_same_features(read_provenance(self.folder), folder, whose=f'{self.folder} was trained on')
+    return read_provenance(folder)
+
+  def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
+    size, found = self._matcher.config.model.region_size, pictures.features.region_size
+    if found != size:
+      raise UserError(f'{pictures.features.path}: features of size {found}, {self.folder} was trained on {size}')
+    return pictures.features.rows(rows)
+
+  def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
+    with self._lock:
+      return self._matcher.encode_rows(Rows(*content))
+
+  def texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
+    tokenizer = self._matcher.tokenizer
+    tokenized = tokenize(texts, tokenizer)
+    for index, text in enumerate(texts):
+      tokens, _ = tokenized.caption(index)
+      if not len(tokens):
+        raise UserError(f'a query without words: {text[:80]!r}')
+      if (tokens == tokenizer.unknown).all():
+        raise UserError(f'no word of {text[:80]!r} is in the vocabulary of {self.folder}')
+    with self._lock:
+      return self._matcher.encode_texts(texts, few_widths=True)
+
+  def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
+    with self._lock:
+      regions, _ = self._picture_queries()(picture)
+      return self._matcher.encode_images(regions[None])[0]
+
+
+def digest(variables: dict) -> str:
+  """SHA-256 of all names and numbers of a tree of arrays."""
+  content = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(variables)):
+    array = np.ascontiguousarray(leaf)
+    content.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n'.encode())
+    content.update(array.reshape(-1).view(np.uint8).data)
+  return content.hexdigest()

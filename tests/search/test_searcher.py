@@ -1,0 +1,247 @@
+"""The user's door: sentences, pictures and ids as queries; states that change meanwhile; mistakes."""
+
+import json
+import pathlib
+import shutil
+import threading
+
+import jax
+import numpy as np
+import pytest
+import small_pictures
+from PIL import Image
+
+import hrem_jax
+from hrem_jax.data.precomputed import load_split
+from hrem_jax.errors import UserError
+from hrem_jax.search.encode import encode
+from hrem_jax.search.run_encoder import RunEncoder
+from hrem_jax.search.searcher import Hit, open_searcher
+from hrem_jax.search.snapshot import open_snapshot
+from hrem_jax.search.writer import Item, open_writer
+
+TEXT = 'caption 1 of picture 3'
+
+
+@pytest.fixture(scope='module')
+def encoder(world):
+  return RunEncoder(world / 'run')
+
+
+@pytest.fixture(scope='module')
+def index(world, encoder):
+  encode(encoder, world / 'data', world / 'index', progress=False)
+  return world / 'index'
+
+
+@pytest.fixture(scope='module')
+def searcher(index):
+  return open_searcher(index)
+
+
+@pytest.fixture
+def copied(index, tmp_path):
+  return pathlib.Path(shutil.copytree(index, tmp_path / 'index'))
+
+
+def test_what_is_in_it(searcher, world):
+  assert len(searcher) == 16
+  assert searcher.ids() == sorted([f'picture_{number}' for number in [*range(12), 50, 51, 52, 53]])
+  assert searcher.ids(2, 3) == searcher.ids()[2:5]
+  assert searcher.ids(15, 9) == searcher.ids()[15:]
+  assert searcher.ids(16) == searcher.ids(0, 0) == []
+  hit = searcher.item('picture_3')
+  picture = world / 'data/own_precomp/pictures/picture_3.jpg'
+  assert hit == Hit('picture_3', 1.0, ('caption 0 of picture 3', 'caption 1 of picture 3'), picture.resolve())
+  assert searcher.item('picture_50').captions == ()
+
+
+def test_scores_are_cosines_of_the_run(searcher, world):
+  matcher = hrem_jax.restore(world / 'run')
+  split = load_split(world / 'data/own_precomp', 'train')
+  images = matcher.encode_images(*split.features.rows(np.arange(split.num_images)))
+  expected = dict(zip(split.ids, images @ matcher.encode_texts([TEXT])[0], strict=True))
+  hits = searcher.by_text(TEXT, 16)
+  assert len(hits) == 16
+  assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+  assert {hit.id: hit.score for hit in hits if hit.id in expected} == pytest.approx(expected, abs=1e-5)
+  assert searcher.by_text(TEXT, 3) == hits[:3]
+  assert len(searcher.by_text(TEXT, 99)) == 16
+  assert searcher.by_text(TEXT, 0) == []
+
+
+def test_a_picture_finds_itself(searcher, world):
+  for name in ('picture_7', 'picture_52'):
+    with Image.open(world / f'pictures/{name}.jpg') as picture:
+      hits = searcher.by_picture(picture, 3)
+      gray = searcher.by_picture(picture.convert('L'), 16)
+    assert hits[0].id == name
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    assert len({hit.id for hit in gray}) == 16
+  others = searcher.by_id('picture_7', 3)
+  assert 'picture_7' not in [hit.id for hit in others]
+  with Image.open(world / 'pictures/picture_7.jpg') as picture:
+    expected = searcher.by_picture(picture, 4)[1:]
+  assert [hit.id for hit in others] == [hit.id for hit in expected]
+
+
+def test_a_query_needs_no_program_of_its_own(searcher, caplog):
+  words = TEXT.split() * 3
+  for length in (1, 7, 8, 9, 13):
+    searcher.by_text(' '.join(words[:length]))
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    for length in (2, 3, 6, 7, 8, 9, 10, 14, 15):
+      searcher.by_text(' '.join(words[:length]))
+    searcher.by_picture(small_pictures.random_picture(1))
+    num_compiled = len(caplog.records)
+    searcher.by_picture(small_pictures.random_picture(2, (90, 51)))
+  assert len(caplog.records) == num_compiled
+  assert not [record for record in caplog.records if 'encode_texts' in record.getMessage()]
+
+
+def test_many_threads_get_the_same(searcher, world):
+  with Image.open(world / 'pictures/picture_2.jpg') as opened:
+    picture = opened.convert('RGB')
+  calls = [
+    lambda: searcher.by_text(TEXT),
+    lambda: searcher.by_picture(picture),
+    lambda: searcher.by_id('picture_5'),
+    searcher.ids,
+  ]
+  expected, problems = [call() for call in calls], []
+
+  def work(number):
+    for call, what in list(zip(calls, expected, strict=True))[number % 4 :]:
+      if call() != what:
+        problems.append(number)
+
+  threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not problems
+
+
+def test_a_searcher_sees_what_a_writer_adds_and_deletes(copied):
+  searcher = open_searcher(copied)
+  before = searcher.by_text(TEXT, 16)
+  with open_writer(copied) as writer:
+    writer.delete([before[0].id])
+  assert searcher.by_text(TEXT, 16) == before[1:]
+  assert len(searcher) == 15
+  with pytest.raises(UserError, match='no picture'):
+    searcher.item(before[0].id)
+  shutil.rmtree(copied)
+  with pytest.raises(UserError, match='the index is gone'):
+    searcher.ids()
+
+
+def test_readers_see_whole_states_while_a_writer_works(copied):
+  """A writer deletes pairs and adds them again, with segments that come and go; no reader ever sees half a pair."""
+  snapshot = open_snapshot(copied)
+  rows = [snapshot.row(name) for name in ('picture_0', 'picture_1')]
+  items, vectors = [Item(snapshot.item(row)['id'], (), '') for row in rows], snapshot.vectors(np.array(rows))
+  is_done, seen, problems = threading.Event(), set(), []
+
+  def read():
+    while not is_done.is_set():
+      try:
+        state = open_snapshot(copied)
+        pair = tuple(name in state.ids for name in ('picture_0', 'picture_1'))
+        seen.add(pair)
+        state.item(state.row('picture_9'))
+        state.vectors(np.arange(len(state.is_there)))
+      except Exception as error:
+        problems.append(error)
+
+  threads = [threading.Thread(target=read) for _ in range(3)]
+  for thread in threads:
+    thread.start()
+  for number in range(16):
+    with open_writer(copied) as writer:
+      if number % 2:
+        writer.add(items, vectors)
+      else:
+        writer.delete([item.id for item in items])
+      if number % 5 == 0:
+        writer.compact()
+  is_done.set()
+  for thread in threads:
+    thread.join()
+  assert not problems
+  assert seen == {(True, True), (False, False)}
+
+
+def test_moved_together(world, tmp_path):
+  """Data, run and index in a folder that moves, into a container, say."""
+  folder = pathlib.Path(shutil.copytree(world, tmp_path / 'before'))
+  encode(RunEncoder(folder / 'run'), folder / 'data', folder / 'own_index', splits=['test'], progress=False)
+  moved = folder.rename(tmp_path / 'after')
+  hit = open_searcher(moved / 'own_index').by_text(TEXT, 1)[0]
+  assert hit.picture.is_file()
+  assert hit.picture.resolve().is_relative_to(moved)
+
+
+@pytest.mark.parametrize(
+  ('ask', 'message'),
+  [
+    (lambda searcher: searcher.by_text(' \n'), 'a query without words: expected is a sentence'),
+    (lambda searcher: searcher.by_text(''), 'a query without words'),
+    (
+      lambda searcher: searcher.by_text('zebra xylophone'),
+      "no word of 'zebra xylophone' is in the vocabulary of .*run",
+    ),
+    (lambda searcher: searcher.by_id('picture_99'), "no picture 'picture_99' in this index"),
+    (lambda searcher: searcher.item('../picture_9'), "no picture '../picture_9' in this index"),
+  ],
+)
+def test_mistakes_in_queries(searcher, ask, message):
+  with pytest.raises(UserError, match=message):
+    ask(searcher)
+
+
+def changed_manifest(index, change):
+  path = index / 'manifest.json'
+  content = json.loads(path.read_text())
+  change(content)
+  path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda m: m['encoder']['identity'].update(sha256='0'), "made by another encoder than .*run .sha256 was '0', is '"),
+    (lambda m: m['encoder']['identity'].update(step=99), 'run/checkpoints/99'),
+    (lambda m: m['encoder']['identity'].update(kind='else'), "made by an encoder of kind 'else'"),
+    (lambda m: m['encoder']['place'].update(path='/gone', from_index='gone'), '/gone/config.json: no such file'),
+    (lambda m: m.update(size=31), r'float32 \(16, 32\), expected float32 \(16, 31\)'),
+  ],
+)
+def test_indexes_of_other_encoders(copied, change, message):
+  changed_manifest(copied, change)
+  with pytest.raises(UserError, match=message):
+    open_searcher(copied)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda m: m.update(pictures=None), 'no provenance.json that says which encoder made'),
+    (lambda m: m['pictures']['encoder'].update(preprocessing_sha256='0'), 'encoder patches: not the one that made'),
+    (lambda m: m['pictures']['encoder'].update(encoder='eyes'), 'does not know the folder of the encoder, eyes;'),
+  ],
+)
+def test_pictures_through_another_encoder_are_refused(copied, change, message):
+  changed_manifest(copied, change)
+  searcher = open_searcher(copied)
+  with pytest.raises(UserError, match=message):
+    searcher.by_picture(small_pictures.random_picture(1))
+
+
+def test_an_empty_index(copied):
+  with open_writer(copied) as writer:
+    writer.delete(writer.snapshot.ids)
+  searcher = open_searcher(copied)
+  assert len(searcher) == 0
+  assert searcher.ids() == searcher.by_text(TEXT) == []

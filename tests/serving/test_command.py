@@ -1,12 +1,14 @@
 """`python -m hrem_jax serve`: where it listens, what it says, how it ends."""
 
 import builtins
+import contextlib
 import functools
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -81,6 +83,8 @@ import contextlib
 from hrem_jax.serving import server
 async def application(scope, receive, send):
   await receive()
+  if scope.get('path') == '/break':
+    raise RuntimeError('broken inside')
   await send({'type': 'http.response.start', 'status': 200, 'headers': []})
   await send({'type': 'http.response.body', 'body': b'here'})
 with server.listen('127.0.0.1', 0) as bound:
@@ -90,11 +94,11 @@ print('ended')
 """
 
 
-@pytest.mark.parametrize(('sign', 'status', 'last'), [(signal.SIGINT, 0, 'ended\n'), (signal.SIGTERM, -15, '')])
-def test_it_ends_quietly(sign, status, last):
-  with subprocess.Popen(
-    [sys.executable, '-c', CODE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-  ) as process:
+@contextlib.contextmanager
+def process_of_its_own():
+  """A process that serves, and its address."""
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  with subprocess.Popen([sys.executable, '-c', CODE], **pipes) as process:
     address = process.stdout.readline().strip()
     for _ in range(200):
       try:
@@ -102,9 +106,26 @@ def test_it_ends_quietly(sign, status, last):
         break
       except OSError:
         time.sleep(0.05)
+    yield process, address
+
+
+@pytest.mark.parametrize(('sign', 'status', 'last'), [(signal.SIGINT, 0, 'ended\n'), (signal.SIGTERM, -15, '')])
+def test_it_ends_quietly(sign, status, last):
+  with process_of_its_own() as (process, _):
     process.send_signal(sign)
     out, err = process.communicate(timeout=30)
   assert (process.returncode, out, err) == (status, last, '')
+
+
+def test_what_breaks_is_printed_where_the_server_runs():
+  with process_of_its_own() as (process, address):
+    with pytest.raises(urllib.error.HTTPError) as error:
+      urllib.request.urlopen(f'{address}/break')
+    assert (error.value.code, b'inside' in error.value.read()) == (500, False)
+    error.value.close()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+  assert 'RuntimeError: broken inside' in err
 
 
 class WordEncoder:

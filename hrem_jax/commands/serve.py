@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.search.searcher import open_searcher
   from hrem_jax.serving import server
   from hrem_jax.serving.application import create_application
-  from hrem_jax.serving.index import gallery_folders, model_name
+  from hrem_jax.serving.index import gallery_folders, model_name, warm_up
 
   with server.listen(arguments.host, arguments.port) as bound:  # cheaper than an index: its mistakes are told first
     searcher = open_searcher(arguments.index, backend=arguments.backend)
@@ -50,5 +50,6 @@ def run(arguments: argparse.Namespace) -> None:
       is_any_address=server.is_any_address(arguments.host),
     )
     server.warn_if_public(arguments.host)
+    warm_up(searcher)
     print(f'{len(searcher):,} pictures at {server.address_of(bound)} (Ctrl-C ends it)', flush=True)
     server.serve(application, bound)

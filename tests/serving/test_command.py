@@ -24,7 +24,22 @@ from hrem_jax.search.snapshot import open_snapshot
 from hrem_jax.search.writer import Item, open_writer
 from hrem_jax.serving import server
 from hrem_jax.serving.application import create_application
-from hrem_jax.serving.index import gallery_folders, model_name
+from hrem_jax.serving.index import gallery_folders, model_name, warm_up
+
+
+def test_the_first_searches_are_made_before_anybody_waits(world, monkeypatch):
+  asked = []
+  monkeypatch.setattr(world.searcher, 'by_text', lambda text, count: asked.append(text))
+  monkeypatch.setattr(world.searcher, 'by_picture', lambda picture, count: asked.append(picture.mode))
+  warm_up(world.searcher)
+  assert asked == [world.searcher.item(world.searcher.ids(0, 1)[0]).captions[0], 'RGB']
+
+  def refuse(query, count):
+    raise UserError('no such encoder')
+
+  monkeypatch.setattr(world.searcher, 'by_text', refuse)
+  monkeypatch.setattr(world.searcher, 'by_picture', refuse)
+  warm_up(world.searcher)
 
 
 def said(capsys, *arguments: str) -> str:

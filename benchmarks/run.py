@@ -44,6 +44,7 @@ def main():
     ('evaluation.py',),
     ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
     ('scaling.py',),
+    ('search.py',),
   ]
   if (HERE / 'torch_peer.py').is_file() and importlib.util.find_spec('torch'):
     scripts.append(('torch_peer.py',))

@@ -30,10 +30,12 @@ POSITIVE = {
   'evaluation': 'every_epochs batch_size',
   'model.bigru': 'word_size vocab_size',
   'model.bert': 'vocab_size hidden_size num_layers num_heads intermediate_size max_positions',
+  'model.text_tower': 'vocab_size hidden_size num_layers num_heads intermediate_size max_positions projection_size',
+  'model.image_tower': 'hidden_size num_layers num_heads intermediate_size image_size patch_size',
 }
 NOT_NEGATIVE = {
   'loss': 'margin cross_weight enhanced_weight relation_weight warmup_steps',
-  'optimizer': 'language_model_lr_factor graph_lr_factor weight_decay decay_factor',
+  'optimizer': 'language_model_lr_factor image_tower_lr_factor graph_lr_factor weight_decay decay_factor',
   'model': 'relevance_weight',
 }
 CHECKS: dict[str, tuple[Callable, str]] = {
@@ -52,7 +54,9 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'data.drop_words': (_share, 'a probability'),
   'data.sampler': (_one_of('shuffled', 'neighbours'), "'shuffled' or 'neighbours'"),
   'data.neighbours.features': (_one_of('regions', 'embeddings'), "'regions' or 'embeddings'"),
-  'model.text': (_one_of('bert', 'bigru'), "'bert' or 'bigru'"),
+  'model.start': (_one_of('random', 'zero_shot'), "'random' or 'zero_shot'"),
+  'model.text': (_one_of('bert', 'bigru', 'tower'), "'bert', 'bigru' or 'tower'"),
+  'model.image': (_one_of('regions', 'tower'), "'regions' or 'tower'"),
   'model.interaction': (_one_of('fusion', 'standalone', 'none'), "'fusion', 'standalone' or 'none'"),
   'model.dtype': (_one_of('float32', 'bfloat16'), "'float32' or 'bfloat16'"),
   'model.dropout': (lambda value: 0 <= value < 1, 'a probability below 1'),

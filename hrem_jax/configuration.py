@@ -49,15 +49,18 @@ def default_config() -> ml_collections.ConfigDict:
     residual_weight=0.8,
     image_graph=True,  # the fragment relation graphs
     text_graph=True,
-    text='bert',  # or 'bigru'
+    start='random',  # or 'zero_shot': begins as the pretrained towers are, what is learnt is added with a gain from 0
+    text='bert',  # or 'bigru', or 'tower': the text side of CLIP or SigLIP
+    image='regions',  # or 'tower': regions are pixels (`extract --pixels`), a pretrained vision tower is in the model
     interaction='fusion',  # or 'standalone', or 'none': no instance level
     share_weights=False,  # Standalone: one set of layers for both modalities
     relevance_weight=1.0,  # lambda of the attention with the graph
     normalize_inputs=True,  # Fusion sees unit-norm embeddings
     dtype='float32',  # compute type of the encoders; everything between instances is float32
     parts=1,  # a batch is encoded in so many parts, in the memory of one: exact, for one more forward pass
-    remat=False,  # BERT's layers are computed again in the backward pass: exact, less memory, one more forward pass
-    weights='',  # a Hugging Face folder of a BERT, or a hub name; empty: from scratch
+    remat=False,  # layers of BERT and of towers are computed again in the backward pass: exact, less memory, slower
+    weights='',  # a Hugging Face folder of a BERT or of the text tower, or a hub name; empty: BERT from scratch
+    image_weights='',  # the folder of the vision tower
     vocabulary='',  # BiGRU: a SCAN / VSE++ vocabulary (JSON); empty: from the training captions
     word_vectors='',  # BiGRU: a GloVe text file of model.bigru.word_size numbers a word; empty: random
   )
@@ -72,6 +75,19 @@ def default_config() -> ml_collections.ConfigDict:
     # Those of bert-base-uncased; a folder of weights brings its own.
     vocab_size=30522, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, max_positions=512,
     dropout=0.1, norm_epsilon=1e-12,
+  )  # fmt: skip
+  # Those of CLIP ViT-B/32; the folders bring their own. -1: there is none.
+  config.model.text_tower = dict(
+    hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048, activation='quick_gelu', norm_epsilon=1e-5,
+    gated=False, layer_scale=False, vocab_size=49408, max_positions=77, projection_size=512, causal=True, end_token=-1,
+    pad_token=49407, pads_left=False,
+  )  # fmt: skip
+  config.model.image_tower = dict(
+    hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, activation='quick_gelu', norm_epsilon=1e-5,
+    gated=False, layer_scale=False, image_size=224, patch_size=32, class_token=True, num_registers=0,
+    embedding_norm=True, pooling='class', projection_size=512,
+    # Of the pixels.
+    scale=1 / 255, mean=(0.48145466, 0.4578275, 0.40821073), deviation=(0.26862954, 0.26130258, 0.27577711),
   )  # fmt: skip
   config.model.bigru = dict(vocab_size=10000, word_size=300)  # the vocabulary's real size is set at the start
   config.loss = dict(
@@ -88,7 +104,8 @@ def default_config() -> ml_collections.ConfigDict:
   )
   config.optimizer = dict(
     learning_rate=5e-4,
-    language_model_lr_factor=0.1,  # 0: frozen, and no backward pass through it
+    language_model_lr_factor=0.1,  # of BERT, BiGRU or the text tower; 0: frozen, and no backward pass through it
+    image_tower_lr_factor=0.1,  # the same of the vision tower
     graph_lr_factor=1.0,
     weight_decay=1e-4,
     clip_norm=2.0,
@@ -139,6 +156,8 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
     if value_at(config, key) and config.model.text != 'bigru':
       raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")
 
+  _check_towers(config)
+
   def must_divide(key: str, divisor: int, name: str):
     if value_at(config, key) % divisor:
       raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by {name}')
@@ -157,6 +176,42 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
     must_divide(key, parts, f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)')
   groups = config.data.packing_groups or parts
   must_divide('training.batch_size', groups, f'config.data.packing_groups ({groups})')
+
+
+def _check_towers(config: ml_collections.ConfigDict) -> None:
+  """Which of the pretrained towers a model can have, and what they ask for."""
+  model = config.model
+  for key, choice, name in (('weights', 'text', 'text'), ('image_weights', 'image', 'vision')):
+    if model[choice] == 'tower' and not model[key]:
+      raise UserError(
+        f"config.model.{key} is empty, expected the folder of the {name} tower for config.model.{choice}='tower'"
+      )
+  if model.image_weights and model.image != 'tower':
+    raise UserError(f"config.model.image_weights is for config.model.image='tower', which is {model.image!r}")
+  if model.start == 'zero_shot' and model.image == 'tower' and model.image_weights != model.weights:
+    raise UserError(
+      f'config.model.image_weights is {model.image_weights!r}, expected {model.weights!r} as config.model.weights: '
+      "config.model.start='zero_shot' compares what the two towers of one folder make"
+    )
+  if model.start == 'zero_shot' and model.text != 'tower':
+    raise UserError(
+      "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "
+      f'with the folder of a CLIP or SigLIP as config.model.weights, found {model.text!r}'
+    )
+  if takes_embeddings(model) and config.data.source != 'precomputed':
+    raise UserError(
+      "config.model.start='zero_shot' needs the encoder's own embeddings (SPLIT_embeddings.npy): expected "
+      f"config.data.source='precomputed' or config.model.image='tower', found {config.data.source!r}"
+    )
+  if model.text == 'tower' and config.data.pack:
+    raise UserError(
+      "config.data.pack is True, expected False: a text tower (config.model.text='tower') takes one text a row"
+    )
+
+
+def takes_embeddings(model: ml_collections.ConfigDict) -> bool:
+  """Whether the section `model` describes one that begins with embeddings which stand beside the features."""
+  return model.start == 'zero_shot' and model.image == 'regions'
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -24,6 +24,7 @@ def load(path: pathlib.Path):
 
 def test_all_promised_configurations_are_there():
   promised = {'coco_bert', 'coco_bigru', 'demo', 'f30k_bert', 'f30k_bigru', 'f8k_frozen', 'f8k_minilm'}
+  promised |= {'own_pictures', 'own_pictures_zero_shot', 'own_pictures_end_to_end'}
   assert promised <= {path.stem for path in CONFIGS}
 
 
@@ -35,10 +36,11 @@ def test_every_configuration_builds(path):
   init = lambda rng: init_variables(model, rng, region_size=config.model.region_size)  # noqa: E731
   variables = jax.eval_shape(init, jax.random.key(0))
   size = config.model.embedding_size
-  assert variables['params']['image_encoder']['projection']['linear']['kernel'].shape == (
-    config.model.region_size,
-    size,
-  )
+  is_tower, tower = config.model.image == 'tower', config.model.image_tower
+  if is_tower:
+    assert config.model.region_size == tower.patch_size**2 * 3
+  features = tower.hidden_size if is_tower else config.model.region_size
+  assert variables['params']['image_encoder']['projection']['linear']['kernel'].shape == (features, size)
   assert variables['params']['interaction']['layer']['attention']['query']['kernel'].shape == (size, size)
   assert set(variables['params']) == {'image_encoder', 'text_encoder', 'association', 'interaction'}
 
@@ -91,6 +93,37 @@ def test_settings_that_cannot_work_are_named(key, value, message):
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
     configuration.validate(config, num_devices=4)
+
+
+TOWER = {'model.text': 'tower', 'model.weights': 'clip', 'data.pack': False}
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'model.start': 'zeroshot'}, r"config.model.start is 'zeroshot', expected 'random' or 'zero_shot'"),
+    ({'model.image': 'pixels'}, r"config.model.image is 'pixels', expected 'regions' or 'tower'"),
+    ({**TOWER, 'data.pack': True}, r'config.data.pack is True, expected False: a text tower'),
+    ({**TOWER, 'model.weights': ''}, r'config.model.weights is empty, expected the folder of the text tower for'),
+    ({'model.image': 'tower'}, r'config.model.image_weights is empty, expected the folder of the vision tower for'),
+    (
+      {'model.image_weights': 'clip'},
+      r"config.model.image_weights is for config.model.image='tower', which is 'regions",
+    ),
+    ({'model.start': 'zero_shot'}, r"begins with what a text tower makes of texts: expected .* found 'bert'"),
+    ({'model.start': 'zero_shot', 'model.text': 'bigru'}, r"expected config.model.text='tower' .* found 'bigru'"),
+    (
+      {**TOWER, 'model.start': 'zero_shot', 'data.source': 'tfds'},
+      r"own embeddings \(SPLIT_embeddings.npy\): expected config.data.source='precomputed' .* found 'tfds'",
+    ),
+    ({'optimizer.image_tower_lr_factor': -1.0}, r'image_tower_lr_factor is -1.0, expected 0 or more'),
+  ],
+)
+def test_towers_that_cannot_go_together_are_named(settings, message):
+  config = default_config()
+  config.update_from_flattened_dict(settings)
+  with pytest.raises(UserError, match=message):
+    configuration.validate(config)
 
 
 def test_the_file_of_a_configuration_reads_back():

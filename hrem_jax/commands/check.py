@@ -1,4 +1,4 @@
-"""`check`: is a data set whole?"""
+"""`check`: is a data set whole, or an index?"""
 
 import argparse
 import pathlib
@@ -6,8 +6,8 @@ import sys
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-  parser = commands.add_parser('check', help='examine a data set and list all its problems')
-  parser.add_argument('data', type=pathlib.Path, help='NAME_precomp, or a folder with such folders in it')
+  parser = commands.add_parser('check', help='examine a data set or an index and list all its problems')
+  parser.add_argument('data', type=pathlib.Path, help='NAME_precomp, a folder with such folders in it, or an index')
   parser.set_defaults(command=run)
 
 
@@ -18,7 +18,11 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.configuration import default_config
   from hrem_jax.data.check import examine, format_counts
   from hrem_jax.data.sources import precomputed_folders
+  from hrem_jax.search.manifest import MANIFEST
 
+  if (arguments.data.expanduser() / MANIFEST).is_file():
+    _check_index(arguments.data.expanduser())
+    return
   num_problems, widest = 0, default_config().data.length_buckets[-1]
   for folder in precomputed_folders(arguments.data):
     num_bytes = sum(path.stat().st_size for path in folder.glob('*_ims.npy'))
@@ -33,3 +37,19 @@ def run(arguments: argparse.Namespace) -> None:
     print(*found, sep='\n')
   if num_problems:
     sys.exit(2)
+
+
+def _check_index(folder: pathlib.Path) -> None:
+  """Reads all of an index."""
+  from hrem_jax.search.snapshot import open_snapshot
+
+  snapshot = open_snapshot(folder)
+  problems, manifest = snapshot.problems(), snapshot.manifest
+  if problems:
+    print(*problems, f'{folder}: {len(problems)} problem(s)', sep='\n')
+    sys.exit(2)
+  print(
+    f'{folder}: whole; {len(snapshot):,} pictures of size {manifest.size} in {manifest.dtype}, '
+    f'{manifest.rows - len(snapshot):,} deleted rows, {len(manifest.segments)} segment(s), encoder '
+    f'{manifest.encoder["place"]["path"]}'
+  )

@@ -1,7 +1,10 @@
 """`extract`: pictures and captions through a frozen encoder to a data set."""
 
 import argparse
+import dataclasses
 import pathlib
+
+from hrem_jax.errors import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -19,6 +22,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='efficientnet-lite2 (default), efficientnet-lite0 (both: extra `pictures`), patches (pixels, no weights), or '
     'the folder of a ViT, CLIP, SigLIP or DINOv2 (docs/encoders.md)',
   )
+  parser.add_argument(
+    '--pixels',
+    action='store_true',
+    help='keep the pixels of the patches, for training the vision tower of the folder with the rest '
+    '(configs/own_pictures_end_to_end.py)',
+  )
   parser.add_argument('--output', type=pathlib.Path, required=True, help='gets NAME_precomp/')
   parser.add_argument('--name', default='own', help='of the data set: config.data.name (own)')
   parser.add_argument('--regions', type=int, help='per picture (the grid, pooled 2 x 2 if larger than 8 x 8)')
@@ -35,8 +44,15 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.extraction.sources import read_source
   from hrem_jax.extraction.splits import SplitRule
 
+  if arguments.pixels and arguments.regions:
+    raise UserError('--regions: with --pixels every patch of the tower is a region')
   rule = SplitRule(dev=arguments.dev, test=arguments.test, seed=arguments.seed)
   options = Options(regions=arguments.regions, pictures_size=arguments.pictures_size, rule=rule)
   source = read_source(arguments.images, arguments.root)  # cheaper than an encoder: its mistakes are told first
   encoder = open_encoder(arguments.encoder)
+  if arguments.pixels:
+    from hrem_jax.extraction.pixels import pixel_encoder
+
+    encoder = pixel_encoder(encoder)
+    options = dataclasses.replace(options, regions=encoder.grid[0] * encoder.grid[1])
   print(format_table(extract(source, encoder, arguments.output, name=arguments.name, options=options)))

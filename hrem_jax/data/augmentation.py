@@ -25,7 +25,7 @@ def change_words(
   rng: np.random.Generator,
   probability: float,
   *,
-  mask_token: int,
+  mask_token: int | None,
   vocab_size: int,
 ) -> Int[np.ndarray, ' v']:
   """Hits each word (all its pieces) with `probability`: masked, replaced by random tokens, or deleted.
@@ -35,7 +35,7 @@ def change_words(
     words: The word that each token is a piece of, counted from 0.
     rng: Randomness of this example.
     probability: That a word is hit.
-    mask_token: Stands for every piece of a masked word.
+    mask_token: Stands for every piece of a masked word; where a vocabulary has none, such words are deleted, too.
     vocab_size: Random tokens are drawn below it.
 
   Returns:
@@ -48,5 +48,7 @@ def change_words(
   is_masked = draw < MASKED
   is_replaced = ~is_masked & (draw < MASKED + REPLACED)
   is_deleted = (draw < 1) & ~is_masked & ~is_replaced
+  if mask_token is None:
+    mask_token, is_deleted = 0, is_deleted | is_masked
   changed = np.where(is_masked, mask_token, np.where(is_replaced, random_tokens, tokens))
   return changed[~is_deleted].astype(tokens.dtype)

@@ -17,3 +17,4 @@ class Batch:
   word_mask: Bool[Array | np.ndarray, 'p l']
   image_ids: Int[Array | np.ndarray, ' b']  # equal where captions belong to the same image
   packing: Packing | None = None
+  embeddings: Float[Array | np.ndarray, 'b e'] | None = None  # the image encoder's own, if a model begins with them

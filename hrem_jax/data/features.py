@@ -1,5 +1,6 @@
 """Precomputed region features: `SPLIT_ims.npy`, read a few rows at a time."""
 
+import functools
 import pathlib
 
 import numpy as np
@@ -38,6 +39,11 @@ def num_regions_path(features_path: pathlib.Path) -> pathlib.Path:
   return features_path.with_name(features_path.name.replace('_ims.npy', '_num_regions.npy'))
 
 
+def embeddings_path(features_path: pathlib.Path) -> pathlib.Path:
+  """The optional file beside `SPLIT_ims.npy`: the picture encoder's own embeddings."""
+  return features_path.with_name(features_path.name.replace('_ims.npy', '_embeddings.npy'))
+
+
 def read_num_regions(path: pathlib.Path, num_rows: int) -> Int[np.ndarray, ' n']:
   """The numbers of regions of so many rows, whatever they are; UserError where the file is of another kind."""
   counts = np.array(open_array(path, num_dimensions=1))
@@ -60,6 +66,8 @@ class RegionFeatures:
       `(rows,)`: how many regions of each row are real; without it all are.
     repeat: Every image stands `repeat` times in a row in the file (the field's dev and test files: 5); it is read
       through this stride.
+
+  `SPLIT_embeddings.npy` may stand there, too: the embeddings that the encoder of the pictures itself makes of them.
 
   Raises:
     UserError: A file is missing, damaged or of another shape or type.
@@ -99,6 +107,42 @@ class RegionFeatures:
     if not finite.all():
       raise UserError(f'{self.path}: row {rows[~finite][0]} (counted from 0) holds NaN or infinite features')
     return regions, mask
+
+  def embeddings(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b e']:
+    """The encoder's own embeddings of some images.
+
+    Raises:
+      UserError: There are none, or one is not finite.
+    """
+    rows = np.asarray(index) * self.repeat
+    embeddings = self._embeddings[rows]
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+      raise UserError(
+        f'{embeddings_path(self.path)}: row {rows[~finite][0]} (counted from 0) holds NaN or infinite numbers'
+      )
+    return embeddings
+
+  def check_embeddings(self, size: int, wanted: str) -> None:
+    """Raises UserError, `wanted` saying who expects embeddings of that `size`, where there are none or other ones."""
+    if self._embeddings.shape[1] != size:
+      raise UserError(f'{embeddings_path(self.path)}: embeddings of size {self._embeddings.shape[1]}, {wanted}{size}')
+
+  @functools.cached_property
+  def _embeddings(self) -> Float[np.ndarray, 'n e']:
+    path = embeddings_path(self.path)
+    if not path.is_file():
+      raise UserError(
+        f'{path}: no such file; `python -m hrem_jax extract` writes it with an encoder whose embeddings can be '
+        'compared with those of texts (a folder of CLIP or SigLIP)'
+      )
+    embeddings = open_array(path, num_dimensions=2)
+    if len(embeddings) != len(self._array) or embeddings.dtype != np.float32:
+      raise UserError(
+        f'{path}: {len(embeddings)} rows of {embeddings.dtype}, expected {len(self._array)} of float32, as many as '
+        f'{self.path.name} has'
+      )
+    return embeddings
 
   def _read(self, rows: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b r f']:
     """Rows of the file, not through the memory map: its pages would stay resident, in an epoch all 33 GB of COCO."""

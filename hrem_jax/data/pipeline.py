@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.configuration import takes_embeddings
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.packing import Layout, balanced_order, lay_out, pack_rows, round_up, usual_rows
@@ -29,10 +30,10 @@ def pad_tokens(
   """Start, tokens, end and padding in rows of `width`; a longer caption loses its last tokens, never its end."""
   padded = np.full((len(captions), width), tokenizer.pad, np.int32)
   mask = np.zeros((len(captions), width), bool)
+  start = [] if tokenizer.start is None else [tokenizer.start]
   for row, tokens in enumerate(captions):
-    length = min(len(tokens), width - 2) + 2
-    padded[row, :length] = [tokenizer.start, *tokens[: length - 2], tokenizer.end]
-    mask[row, :length] = True
+    whole = [*start, *tokens[: width - tokenizer.num_special], tokenizer.end]
+    padded[row, : len(whole)], mask[row, : len(whole)] = whole, True
   return padded, mask
 
 
@@ -61,6 +62,7 @@ class TrainingBatches:
     self._split, self._tokenized, self._tokenizer = split, tokenized, tokenizer
     self._data, self._seed, self._process = config.data, config.training.seed, process
     self._buckets, self._lengths = tuple(config.data.length_buckets), tokenized.lengths
+    self._takes_embeddings = takes_embeddings(config.model)
     self.sampler = make_sampler(split.owner, config)
     self._num_groups = config.data.packing_groups or num_devices * config.model.parts
     self._usual_rows = functools.cache(self._count_usual_rows)  # looks at all captions: not for every batch
@@ -90,6 +92,7 @@ class TrainingBatches:
     captions = np.array_split(captions, self._process[1])[self._process[0]]
     images = self._split.owner[captions]
     regions, region_mask = self._split.features.rows(images)
+    embeddings = self._split.features.embeddings(images) if self._takes_embeddings else None
     tokens = []
     for row, caption in enumerate(captions):
       rng = example_rng(self._seed, epoch, int(caption))
@@ -98,10 +101,10 @@ class TrainingBatches:
     padded, word_mask = pad_tokens(tokens, width, self._tokenizer)
     images = images.astype(np.int32)
     if not self._data.pack:
-      return Batch(regions, region_mask, padded, word_mask, images)
+      return Batch(regions, region_mask, padded, word_mask, images, embeddings=embeddings)
     layout = self._layout(lengths, width).part(*self._process)
     rows, row_mask, packing = pack_rows(padded, word_mask, layout, pad=self._tokenizer.pad)
-    return Batch(regions, region_mask, rows, row_mask, images, packing)
+    return Batch(regions, region_mask, rows, row_mask, images, packing, embeddings)
 
   def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
     row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
@@ -135,14 +138,23 @@ class Images(Protocol):
 
   def rows(self, index: Int[np.ndarray, ' b']) -> tuple[Float[np.ndarray, 'b r f'], Bool[np.ndarray, 'b r']]: ...
 
+  def embeddings(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b e']: ...  # for models that take them
 
-def image_chunks(images: Images, size: int) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
-  """All images in order: their rows, regions and masks, `size` at a time, the last chunk padded with empty images."""
+
+Chunk = tuple[Int[np.ndarray, ' c'], tuple[np.ndarray, ...]]  # rows of the whole set, and what the encoder takes
+
+
+def image_inputs(images: Images, index: Int[np.ndarray, ' b'], *, with_embeddings: bool) -> tuple[np.ndarray, ...]:
+  """What `HREM.encode_images` takes of some images: regions, mask and, if asked for, the encoder's own embeddings."""
+  return images.rows(index) + ((images.embeddings(index),) if with_embeddings else ())
+
+
+def image_chunks(images: Images, size: int, *, with_embeddings: bool = False) -> Iterator[Chunk]:
+  """All images in order: their rows and `image_inputs`, `size` at a time, the last chunk padded with empty images."""
   for start in range(0, len(images), size):
     index = np.arange(start, min(start + size, len(images)))
-    regions, mask = images.rows(index)
-    padding = size - len(index)
-    yield index, np.pad(regions, [(0, padding), (0, 0), (0, 0)]), np.pad(mask, [(0, padding), (0, 0)])
+    inputs = image_inputs(images, index, with_embeddings=with_embeddings)
+    yield index, tuple(np.pad(x, [(0, size - len(index))] + [(0, 0)] * (x.ndim - 1)) for x in inputs)
 
 
 def text_chunks(
@@ -151,7 +163,7 @@ def text_chunks(
   size: int,
   max_width: int,
   widths: tuple[int, ...] | None = None,
-) -> Iterator[tuple[Int[np.ndarray, ' c'], np.ndarray, np.ndarray]]:
+) -> Iterator[Chunk]:
   """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
 
   A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths. Where
@@ -164,8 +176,5 @@ def text_chunks(
     width = bucket_for(longest, widths) if widths else min(round_up(-(-longest // 4)) * 4, max_width)
     tokens, mask = pad_tokens([tokenized.caption(int(caption))[0] for caption in index], width, tokenizer)
     padding = size - len(index)
-    yield (
-      index,
-      np.pad(tokens, [(0, padding), (0, 0)], constant_values=tokenizer.pad),
-      np.pad(mask, [(0, padding), (0, 0)]),
-    )
+    tokens = np.pad(tokens, [(0, padding), (0, 0)], constant_values=tokenizer.pad)
+    yield index, (tokens, np.pad(mask, [(0, padding), (0, 0)]))

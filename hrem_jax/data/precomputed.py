@@ -7,6 +7,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
+from hrem_jax.configuration import takes_embeddings
 from hrem_jax.data.captions import assign_owners, image_ids, read_lines
 from hrem_jax.data.features import RegionFeatures
 from hrem_jax.errors import UserError
@@ -37,6 +38,18 @@ class Split:
     """Raises UserError, `wanted` saying who expects features of that `size`, where they have another one."""
     if self.features.region_size != size:
       raise UserError(f'{self.features.path}: features of size {self.features.region_size}, {wanted}{size}')
+
+  def check_inputs(self, model: ml_collections.ConfigDict) -> None:
+    """Raises UserError where there is not what the section `model` of a configuration takes beside regions."""
+    if model.image == 'tower':
+      num_patches = (model.image_tower.image_size // model.image_tower.patch_size) ** 2
+      if self.features.max_regions != num_patches:
+        raise UserError(
+          f'{self.features.path}: {self.features.max_regions} regions, expected the {num_patches} patches that the '
+          "vision tower of config.model.image='tower' looks at: `extract --pixels` with its folder makes them"
+        )
+    if takes_embeddings(model):
+      self.features.check_embeddings(model.embedding_size, 'expected config.model.embedding_size=')
 
 
 def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:

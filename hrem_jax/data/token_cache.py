@@ -26,7 +26,8 @@ def cached_tokens(captions: Sequence[str], tokenizer: TextTokenizer, *, folder: 
   path = folder / 'tokens' / f'{_key(captions, tokenizer)}.npz'
   try:
     with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-      return TokenizedCaptions(arrays['tokens'], arrays['words'], arrays['offsets'])
+      flat = arrays['tokens'], arrays['words'], arrays['offsets']
+      return TokenizedCaptions(*flat, num_special=tokenizer.num_special)
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     pass  # not there, or damaged: made anew
   tokenized = tokenize(captions, tokenizer)

@@ -1,4 +1,4 @@
-"""Captions to token numbers: BERT's WordPiece or whole words, both by the library `tokenizers`."""
+"""Captions to token numbers: BERT's WordPiece, whole words, CLIP's and SigLIP's pieces, by the library `tokenizers`."""
 
 import collections
 import itertools
@@ -23,22 +23,37 @@ SPECIAL_TOKENS = {
 }
 
 
+# Those of text towers, which have no mask and often no start: CLIP, SigLIP 2 (Gemma's), SigLIP (SentencePiece).
+_TOWER_TOKENS = (
+  {'start': '<|startoftext|>', 'end': '<|endoftext|>', 'pad': '<|endoftext|>', 'unknown': '<|endoftext|>'},
+  {'end': '<eos>', 'pad': '<pad>', 'unknown': '<unk>'},
+  {'end': '</s>', 'pad': '</s>', 'unknown': '<unk>'},
+)
+_SPACE = '▁'  # begins the pieces of SentencePiece that begin a word
+
+
 class TextTokenizer:
   """A vocabulary and how captions are split into it.
 
   `words` below numbers the basic tokens of a caption (split at spaces and punctuation): augmentation drops whole
   words, not pieces.
+
+  Attributes:
+    pad, end, unknown: Numbers of special tokens.
+    start, mask: The same, or None where a vocabulary has none.
   """
 
   def __init__(self, tokenizer: tokenizers.Tokenizer, *, source: str):
     self._tokenizer = tokenizer
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    for role, names in SPECIAL_TOKENS.items():
-      found = [number for number in map(tokenizer.token_to_id, names) if number is not None]
-      if not found:
-        raise UserError(f'{source}: the vocabulary has no token {" or ".join(names)}')
-      setattr(self, role, found[0])
+    self.pad, self.start, self.end, self.unknown, self.mask = _special_tokens(tokenizer, source)
+    self._has_spaces = tokenizer.token_to_id(_SPACE) is not None
+
+  @property
+  def num_special(self) -> int:
+    """Tokens that are added to a caption: start, if there is one, and end."""
+    return 1 + (self.start is not None)
 
   @property
   def largest_token(self) -> int:
@@ -52,7 +67,22 @@ class TextTokenizer:
   def encode(self, captions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
     """For each caption its token numbers, without start and end, and the word that each token is a piece of."""
     encodings = self._tokenizer.encode_batch(list(captions), add_special_tokens=False)
-    return [(encoding.ids, encoding.word_ids) for encoding in encodings]
+    return [(encoding.ids, self._words(encoding)) for encoding in encodings]
+
+  def _words(self, encoding: tokenizers.Encoding) -> list[int]:
+    if not self._has_spaces:
+      return encoding.word_ids
+    # SentencePiece may take a whole caption for one word.
+    begins = [piece.startswith(_SPACE) for piece in encoding.tokens]
+    return [count - begins[0] for count in itertools.accumulate(begins)]
+
+  def word(self, tokens: Sequence[int]) -> str:
+    """The word that some tokens are the pieces of."""
+    if self.mask is None:
+      whole = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+      return whole.replace('</w>', ' ').strip()  # CLIP's end of a word
+    first, *rest = self.pieces(tokens)
+    return first + ''.join(piece.removeprefix('##') for piece in rest)
 
   def pieces(self, tokens: Iterable[int]) -> list[str]:
     """The strings of some tokens."""
@@ -61,6 +91,24 @@ class TextTokenizer:
   def to_json(self) -> str:
     """Everything about it: `from_json` reads it back, and so does `tokenizers.Tokenizer.from_str`."""
     return self._tokenizer.to_str()
+
+
+def _special_tokens(tokenizer: tokenizers.Tokenizer, source: str) -> list[int | None]:
+  """Their numbers, in the order of `SPECIAL_TOKENS`; those of a tower where all of these are there."""
+  number_of = tokenizer.token_to_id
+  is_of_ours = all(any(number_of(name) is not None for name in names) for names in SPECIAL_TOKENS.values())
+  for names in _TOWER_TOKENS:
+    # Roberta's vocabularies have SigLIP's tokens, and a start.
+    is_other = is_of_ours or ('start' not in names and number_of('<s>') is not None)
+    if not is_other and all(number_of(name) is not None for name in names.values()):
+      return [number_of(names[role]) if role in names else None for role in SPECIAL_TOKENS]
+  numbers = []
+  for names in SPECIAL_TOKENS.values():
+    found = [number for number in map(number_of, names) if number is not None]
+    if not found:
+      raise UserError(f'{source}: the vocabulary has no token {" or ".join(names)}')
+    numbers.append(found[0])
+  return numbers
 
 
 def from_json(text: str, *, source: str) -> TextTokenizer:
@@ -126,10 +174,18 @@ class TokenizedCaptions:
     tokens: Token numbers without start and end.
     words: The word of its caption that each token is a piece of.
     offsets: One more than there are captions.
+    num_special: Tokens that a caption gets beside them: start and end, or end alone.
   """
 
-  def __init__(self, tokens: Int[np.ndarray, ' n'], words: Int[np.ndarray, ' n'], offsets: Int[np.ndarray, ' t+1']):
-    self.tokens, self.words, self.offsets = tokens, words, offsets
+  def __init__(
+    self,
+    tokens: Int[np.ndarray, ' n'],
+    words: Int[np.ndarray, ' n'],
+    offsets: Int[np.ndarray, ' t+1'],
+    *,
+    num_special: int = 2,
+  ):
+    self.tokens, self.words, self.offsets, self._num_special = tokens, words, offsets, num_special
 
   def __len__(self) -> int:
     return len(self.offsets) - 1
@@ -137,7 +193,7 @@ class TokenizedCaptions:
   @property
   def lengths(self) -> Int[np.ndarray, ' t']:
     """Tokens per caption, start and end included."""
-    return np.diff(self.offsets) + 2
+    return np.diff(self.offsets) + self._num_special
 
   def caption(self, index: int) -> tuple[Int[np.ndarray, ' w'], Int[np.ndarray, ' w']]:
     """Tokens and words of one caption."""
@@ -154,4 +210,5 @@ def tokenize(captions: Sequence[str], tokenizer: TextTokenizer, *, chunk: int = 
       words.append(np.asarray(caption_words, np.int32))
       lengths.append(len(caption_tokens))
   flat = [np.concatenate(parts) if parts else np.zeros(0, np.int32) for parts in (tokens, words)]
-  return TokenizedCaptions(*flat, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+  offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+  return TokenizedCaptions(*flat, offsets, num_special=tokenizer.num_special)

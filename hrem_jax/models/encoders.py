@@ -20,6 +20,21 @@ class Encoded:
   mask: Bool[Array, 'b k']  # True for real fragments
 
 
+class ZeroGain(nn.Module):
+  """`own + gain * ours`, brought to length 1, with a learnt gain that begins at 0.
+
+  So a model begins as what its encoders make of images and texts already, and no step of training is needed to be as
+  good as them.
+  """
+
+  @nn.compact
+  def __call__(self, encoded: Encoded, own: Float[Array, 'b d']) -> Encoded:
+    """Args: `own` are the unit-norm embeddings of the pretrained encoder, `encoded` is what is learnt on top."""
+    gain = self.param('gain', nn.initializers.zeros, ())
+    pooled = own.astype(encoded.embedding.dtype) + gain * encoded.embedding
+    return encoded.replace(embedding=l2_normalize(pooled), pooled=pooled)
+
+
 class FragmentPooling(nn.Module):
   """Fragment relation graph (one Transformer layer, no positions), then pooling to one vector."""
 

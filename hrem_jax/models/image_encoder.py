@@ -1,12 +1,15 @@
 """Region features to an image embedding (METHOD section 1)."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hrem_jax.models.encoders import Encoded, FragmentPooling
+from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
+from hrem_jax.models.tower_encoders import PixelTower
 from hrem_jax.models.transformer import dense_init
 
 
@@ -65,15 +68,31 @@ class ImageEncoder(nn.Module):
   embedding_size: int
   pooling: FragmentPooling
   dtype: jnp.dtype = jnp.float32
-  num_parts: int = 1  # that a batch is pooled in while training, one after the other
+  num_parts: int = 1  # that a batch is encoded in while training, one after the other
+  tower: PixelTower | None = None  # regions are pixels then
+  residual: ZeroGain | None = None  # on the embeddings that are given, or that the tower makes
 
   @nn.compact
-  def __call__(self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False) -> Encoded:
+  def __call__(
+    self,
+    regions: Float[Array, 'i r f'],
+    mask: Bool[Array, 'i r'],
+    embeddings: Float[Array, 'i d'] | None = None,
+    *,
+    train: bool = False,
+  ) -> Encoded:
+    """Args: `embeddings` are what the encoder that made the regions says; only for `residual` without a tower."""
+    if self.tower is not None:
+      regions, embeddings = self._in_parts(lambda module, part: module.tower(*part), (regions, mask), train)
     projection = RegionProjection(self.embedding_size, self.dtype, name='projection')
     # Its BatchNorm sees the whole batch.
     fragments = projection(regions.astype(self.dtype), mask, train=train)
+    encoded = self._in_parts(lambda module, part: module.pooling(*part, train=train), (fragments, mask), train)
+    return encoded if self.residual is None else self.residual(encoded, embeddings)
+
+  def _in_parts(self, encode: Callable, inputs, train: bool):
+    """`encode(self, inputs)`, while training part by part."""
     if not train or self.num_parts == 1:
-      return self.pooling(fragments, mask, train=train)
-    parts = jax.tree.map(lambda x: split_parts(x, self.num_parts), (fragments, mask))
-    encoded = scan_parts(self, lambda module, part: module.pooling(*part, train=train), parts)
-    return jax.tree.map(join_parts, encoded)
+      return encode(self, inputs)
+    parts = jax.tree.map(lambda x: split_parts(x, self.num_parts), inputs)
+    return jax.tree.map(join_parts, scan_parts(self, encode, parts))

@@ -5,20 +5,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from hrem_jax.models.encoders import Encoded, FragmentPooling
+from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
+from hrem_jax.models.text_tower import TextFeatures
 from hrem_jax.models.transformer import dense_init
 from hrem_jax.ops.packing import Packing
 
 
 class TextEncoder(nn.Module):
-  """A language model (`Bert` or `BiGru`), a Linear to the embedding size, and the pooling."""
+  """A language model (`Bert`, `BiGru` or `WordTower`), a Linear to the embedding size, and the pooling."""
 
   embedding_size: int
   language_model: nn.Module
   pooling: FragmentPooling
   dtype: jnp.dtype = jnp.float32
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
+  residual: ZeroGain | None = None  # on the embeddings of a `WordTower`
 
   def setup(self):
     self.linear = nn.Dense(self.embedding_size, kernel_init=dense_init, dtype=self.dtype)
@@ -43,4 +45,6 @@ class TextEncoder(nn.Module):
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], packing: Packing | None, train: bool
   ) -> Encoded:
     states = self.language_model(tokens, mask, packing=packing, train=train)
-    return self.pooling(self.linear(states), mask, packing=packing, train=train)
+    states, own = (states.words, states.embedding) if isinstance(states, TextFeatures) else (states, None)
+    encoded = self.pooling(self.linear(states), mask, packing=packing, train=train)
+    return encoded if self.residual is None else self.residual(encoded, own)

@@ -8,11 +8,18 @@ from hrem_jax.ports.bert_names import bert_entries
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.tensor_files import read_tensors
 
-WANTED_FILES = ('config.json', 'model*.safetensors*', 'vocab.txt', 'tokenizer.json', 'tokenizer_config.json')
+WANTED_FILES = (
+  *('config.json', 'model*.safetensors*', 'vocab.txt', 'tokenizer.json', 'tokenizer_config.json'),
+  *('preprocessor_config.json', 'processor_config.json'),
+)
 
 
-def find_folder(name: str) -> pathlib.Path:
+def find_folder(name: str, *, key: str = 'weights') -> pathlib.Path:
   """The folder that `name` means: a local one, or a hub's name (`google-bert/bert-base-uncased`), fetched or cached.
+
+  Args:
+    name: A path or a hub's name.
+    key: Of the section `model` of the configuration that says it, for the message.
 
   Raises:
     UserError: There is no such folder, and the hub cannot be reached or does not know the name.
@@ -29,8 +36,8 @@ def find_folder(name: str) -> pathlib.Path:
     except Exception as error:  # every kind of network trouble
       problem = f'no such folder here, and the Hugging Face hub did not give it ({type(error).__name__})'
   raise UserError(
-    f'config.model.weights={name!r}: {problem}; expected is a folder with config.json, model.safetensors and '
-    'vocab.txt, for example one made on a machine with a network by `hf download google-bert/bert-base-uncased '
+    f'config.model.{key}={name!r}: {problem}; expected is a folder with config.json, model.safetensors and its '
+    'vocabulary, for example one made on a machine with a network by `hf download google-bert/bert-base-uncased '
     '--local-dir bert-base-uncased`'
   )
 

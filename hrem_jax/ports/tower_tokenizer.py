@@ -3,19 +3,20 @@
 import pathlib
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tokenizers
 from jaxtyping import Bool, Int
+from tokenizers import normalizers
 
+from hrem_jax.data.tokenizer import TextTokenizer, from_json
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.files import read_json_object, read_text
 from hrem_jax.ports.json_settings import Settings
 
 _CLIP_TOKENS = {'bos_token': '<|startoftext|>', 'eos_token': '<|endoftext|>', 'pad_token': '<|endoftext|>'}
 _SIGLIP_TOKENS = {'eos_token': '</s>', 'pad_token': '</s>', 'do_lower_case': True}
-_NO_PUNCTUATION = str.maketrans('', '', string.punctuation)
 
 
 class TowerTokenizer:
@@ -27,7 +28,6 @@ class TowerTokenizer:
 
   Args:
     tokenizer: Knows the pieces.
-    clean: Applied to each text first.
     start, end, pad: Numbers of the special tokens; no start token if None.
     width: Of all texts.
     pads_left: Whether the padding stands before the text.
@@ -36,7 +36,6 @@ class TowerTokenizer:
   def __init__(
     self,
     tokenizer: tokenizers.Tokenizer,
-    clean: Callable[[str], str],
     *,
     start: int | None,
     end: int,
@@ -44,11 +43,11 @@ class TowerTokenizer:
     width: int,
     pads_left: bool,
   ):
-    self._tokenizer, self._clean, self.width = tokenizer, clean, width
+    self._tokenizer, self.width = tokenizer, width
     tokenizer.no_padding()
     tokenizer.no_truncation()
     self._before, self._after = ([] if start is None else [start]), [end]
-    self.end, self._pad, self._pads_left = end, pad, pads_left
+    self.start, self.end, self.pad, self.pads_left = start, end, pad, pads_left
 
   @property
   def largest_token(self) -> int:
@@ -56,15 +55,27 @@ class TowerTokenizer:
 
   def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, 't w'], Bool[np.ndarray, 't w']]:
     """Tokens, and where they are the text's (start and end included): False is padding."""
-    encodings = self._tokenizer.encode_batch([self._clean(text) for text in texts], add_special_tokens=False)
-    tokens = np.full((len(texts), self.width), self._pad, np.int32)
+    encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    tokens = np.full((len(texts), self.width), self.pad, np.int32)
     mask = np.zeros(tokens.shape, bool)
     room = self.width - len(self._before) - len(self._after)
     for row, encoding in enumerate(encodings):
       whole = [*self._before, *encoding.ids[:room], *self._after]
-      where = slice(self.width - len(whole), None) if self._pads_left else slice(len(whole))
+      where = slice(self.width - len(whole), None) if self.pads_left else slice(len(whole))
       tokens[row, where], mask[row, where] = whole, True
     return tokens, mask
+
+  def text_tokenizer(self, *, source: str) -> TextTokenizer:
+    """The same pieces for texts of any length, one by one.
+
+    Raises:
+      UserError: The special tokens are not those of a CLIP or SigLIP.
+    """
+    found = from_json(self._tokenizer.to_str(), source=source)
+    theirs, ours = (self.start, self.end, self.pad), (found.start, found.end, found.pad)
+    if theirs != ours:
+      raise UserError(f'{source}: start, end and padding are the tokens {theirs}, expected {ours} in such a vocabulary')
+    return found
 
 
 def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> TowerTokenizer:
@@ -103,9 +114,11 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
       raise UserError(f'{path}: the vocabulary has no token {token!r}, the {key} of {config.name}')
     return found
 
+  steps = [*_cleaning(family, settings), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
+  if len(steps) > 1:
+    tokenizer.normalizer = normalizers.Sequence(steps)
   return TowerTokenizer(
     tokenizer,
-    _cleaning(family, settings),
     start=number('bos_token') if family == 'clip' else None,
     end=number('eos_token'),
     pad=number('pad_token'),
@@ -114,15 +127,21 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
   )
 
 
-def _cleaning(family: str, settings: Settings) -> Callable[[str], str]:
+def _cleaning(family: str, settings: Settings) -> list[normalizers.Normalizer]:
   """What the texts of a family lost before they were cut into pieces, where the tokenizer's file may not say so.
 
-  CLIP's does. The first SigLIP saw neither upper case nor ASCII punctuation, SigLIP 2 (Gemma's tokenizer) no upper
+  CLIP's does. The first SigLIP has neither upper case nor ASCII punctuation, SigLIP 2 (Gemma's tokenizer) no upper
   case. Cleaning twice changes nothing.
   """
   if family == 'clip':
-    return str
+    return []
+  lower = [normalizers.Lowercase()]
   if not str(settings.get('tokenizer_class')).startswith('SiglipTokenizer'):
-    return str.lower
-  lower = str.lower if settings.flag('do_lower_case') else str
-  return lambda text: re.sub(r'\s+', ' ', lower(text).translate(_NO_PUNCTUATION)).strip()
+    return lower
+  punctuation = tokenizers.Regex(f'[{re.escape(string.punctuation)}]')
+  return [
+    *(lower if settings.flag('do_lower_case') else []),
+    normalizers.Replace(punctuation, ''),
+    normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
+    normalizers.Strip(),
+  ]

@@ -1,13 +1,14 @@
 """For a few pairs, which regions answer which words. Arrays in, small values out."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from hrem_jax.data.pipeline import pad_tokens
+from hrem_jax.data.pipeline import image_inputs, pad_tokens
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.ops.word_regions import join_pieces, word_region_cosine
@@ -54,13 +55,15 @@ def answers(run: Run, variables: dict, split: Split, pairs: Sequence[Pair]) -> t
   if not pairs:
     return ()
   tokens, word_mask = pad_captions(run, [split.captions[pair.text] for pair in pairs])
-  regions, region_mask = split.features.rows(np.array([pair.image for pair in pairs]))
+  chosen = np.array([pair.image for pair in pairs])
+  inputs = image_inputs(split.features, chosen, with_embeddings=run.model.takes_embeddings)
+  region_mask = inputs[1]
 
   def fragments(method: str, *inputs):
-    encode = jax.jit(lambda variables, x, mask: run.model.apply(variables, x, mask, method=method).fragments)
+    encode = jax.jit(lambda variables, *inputs: run.model.apply(variables, *inputs, method=method).fragments)
     return np.asarray(encode(variables, *inputs), np.float32)
 
-  images, texts = fragments('encode_images', regions, region_mask), fragments('encode_texts', tokens, word_mask)
+  images, texts = fragments('encode_images', *inputs), fragments('encode_texts', tokens, word_mask)
   found = []
   for row, pair in enumerate(pairs):
     words, word_of = joined_words(split.captions[pair.text], run.tokenizer, int(word_mask[row].sum()))
@@ -92,19 +95,16 @@ def joined_words(caption: str, tokenizer: TextTokenizer, width: int) -> tuple[tu
     The words, and for every token the word (counted from 0) that it belongs to.
   """
   tokens, numbers = tokenizer.encode([caption])[0]
-  words, word_of, last = ['⟨start⟩'], [0], None
-  for piece, number in zip(tokenizer.pieces(tokens[: width - 2]), numbers, strict=False):
-    if number == last:
-      words[-1] += piece.removeprefix('##')
-    else:
-      words.append(piece)
-    last = number
-    word_of.append(len(words) - 1)
-  return (*words, '⟨end⟩'), np.array([*word_of, len(words)])
+  start = () if tokenizer.start is None else ('⟨start⟩',)
+  seen = list(zip(tokens[: width - tokenizer.num_special], numbers, strict=False))
+  groups = [[token for token, _ in group] for _, group in itertools.groupby(seen, lambda pair: pair[1])]
+  words = (*start, *map(tokenizer.word, groups), '⟨end⟩')
+  sizes = [1] * len(start) + [len(group) for group in groups] + [1]
+  return words, np.repeat(np.arange(len(words)), sizes)
 
 
 def pad_captions(run: Run, captions: Sequence[str]) -> tuple[Int[np.ndarray, 't w'], Bool[np.ndarray, 't w']]:
   """Tokens and mask, as wide as the longest of them, and no wider than the model takes."""
   tokens = [np.asarray(found, np.int32) for found, _ in run.tokenizer.encode(captions)]
-  width = min(max(map(len, tokens)) + 2, run.config.data.length_buckets[-1])
+  width = min(max(map(len, tokens)) + run.tokenizer.num_special, run.config.data.length_buckets[-1])
   return pad_tokens(tokens, width, run.tokenizer)

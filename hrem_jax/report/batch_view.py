@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.data.pipeline import image_inputs
 from hrem_jax.data.precomputed import Split
 from hrem_jax.ops.ranking import ranks_from_similarity, retrieval_metrics
 from hrem_jax.report.answers import pad_captions
@@ -44,11 +45,16 @@ def batch_view(run: Run, variables: dict, split: Split) -> BatchView | None:
   if run.model.association is None:
     return None
   images, texts = choose_batch(split.owner)
-  regions, region_mask = split.features.rows(images)
+  regions, region_mask, *rest = image_inputs(split.features, images, with_embeddings=run.model.takes_embeddings)
+  embeddings = rest[0] if rest else None
   tokens, word_mask = pad_captions(run, [split.captions[text] for text in texts])
   # Not in the inputs' sharding: a batch this small need not divide by the devices.
-  apply = jax.jit(lambda variables, *inputs: run.model.apply(variables, *inputs, graph_active=True, train=False))
-  outputs = apply(variables, regions, region_mask, tokens, word_mask)
+  apply = jax.jit(
+    lambda variables, *inputs, embeddings: run.model.apply(
+      variables, *inputs, graph_active=True, embeddings=embeddings, train=False
+    )
+  )
+  outputs = apply(variables, regions, region_mask, tokens, word_mask, embeddings=embeddings)
   v, u = np.asarray(outputs.images.embedding), np.asarray(outputs.texts.embedding)
   return BatchView(
     images,

@@ -8,7 +8,7 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.report.answers import Answer, answers, choose_pairs
 from hrem_jax.report.batch_view import BatchView, batch_view
 from hrem_jax.report.examples import Examples, choose_examples
-from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, embed_member
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, embed_member, zero_shot
 from hrem_jax.retrieval.run import CHECKPOINTS, Run, load_best
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
@@ -25,6 +25,7 @@ class Findings:
   is_selected: bool  # False: the newest, because none was evaluated
   metrics: dict[str, float]
   chance: dict[str, float]  # of a model that scores every pair alike
+  zero_shot: dict[str, float] | None  # of the pretrained towers that it began with; None: with none
   text_to_image: Examples
   image_to_text: Examples
   answers: tuple[Answer, ...]  # of regions to words
@@ -49,6 +50,7 @@ def gather(workdir: pathlib.Path, *, data: str | pathlib.Path | None = None) -> 
     is_selected=(workdir / CHECKPOINTS / str(member.step) / 'metrics').is_dir(),
     metrics=average([member]),
     chance=chance(member),
+    zero_shot=zero_shot(member),
     text_to_image=text_to_image,
     image_to_text=image_to_text,
     answers=answers(member.run, variables, member.split, pairs),

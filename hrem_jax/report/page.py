@@ -112,7 +112,7 @@ def _section(title: str, content: str) -> str:
 def _header(findings: Findings) -> str:
   config = findings.run.config
   instance_level = '' if findings.run.model.association is not None else ', without its instance level'
-  encoder = {'bert': 'BERT', 'bigru': 'a BiGRU'}[config.model.text]
+  encoder = {'bert': 'BERT', 'bigru': 'a BiGRU', 'tower': 'the text tower of its encoder'}[config.model.text]
   sentence = (
     f'An image-text matching model (HREM with {encoder}{instance_level}) trained on {config.data.name}: '
     'it finds pictures for a caption, and captions for a picture.'
@@ -127,15 +127,16 @@ def _results(findings: Findings) -> str:
   """Which checkpoint, the table, and how to read it."""
   split, config = findings.split, findings.run.config.evaluation
   size = f'{split.num_images:,} images and {len(split.captions):,} captions'
+  begun = '' if findings.zero_shot is None else 'Zero-shot: the pretrained encoders, before this training. '
   about = (
     'R@K: percent of queries with a right answer among the first K, higher is better. rSum: the sum of the six, at '
     'most 600. medR, meanR: median and mean rank of the best right answer; 1 is the first, lower is better. '
-    f'Chance: a model that scores every pair alike. Equal scores ({config.ties}): {_TIES[config.ties]}.'
+    f'{begun}Chance: a model that scores every pair alike. Equal scores ({config.ties}): {_TIES[config.ties]}.'
   )
   notes = ''.join(f'<p class="note"><b>Note.</b> {escape(note)}</p>' for note in _warnings(findings))
   return (
     f'<p>{escape(_checkpoint(findings))} Ranked are {size}.</p>{notes}'
-    f'{results_table(findings.metrics, findings.chance)}<p class="quiet">{escape(about)}</p>'
+    f'{results_table(findings.metrics, findings.chance, findings.zero_shot)}<p class="quiet">{escape(about)}</p>'
   )
 
 

@@ -21,14 +21,13 @@ class DataEncoder:
   """
 
   def __init__(self, model: HREM, mesh: Mesh, *, chunk_size: int):
-    self._mesh, self._chunk_size = mesh, chunk_size
+    self._mesh, self._chunk_size, self._takes_embeddings = mesh, chunk_size, model.takes_embeddings
 
     def compiled(method: str):
       encode = functools.partial(model.apply, method=method)
-      shardings = (replicated(mesh), split_rows(mesh), split_rows(mesh))
       return jax.jit(
-        lambda variables, x, mask: encode(variables, x, mask).embedding,
-        in_shardings=shardings,
+        lambda variables, inputs: encode(variables, *inputs).embedding,
+        in_shardings=(replicated(mesh), split_rows(mesh)),
         out_shardings=replicated(mesh),
       )
 
@@ -36,7 +35,7 @@ class DataEncoder:
 
   def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
     """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
-    chunks = image_chunks(images, self._chunk(len(images)))
+    chunks = image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
     return self._gather(self._images, variables, chunks, len(images))
 
   def encode_texts(
@@ -61,8 +60,8 @@ class DataEncoder:
 
   def _gather(self, encode, variables: dict, chunks, count: int) -> np.ndarray:
     embeddings, waiting = None, []
-    for index, inputs, mask in chunks:
-      waiting.append((index, encode(variables, self._global(inputs), self._global(mask))))
+    for index, inputs in chunks:
+      waiting.append((index, encode(variables, tuple(map(self._global, inputs)))))
       # One chunk is read from disk while the device works on the one before.
       if len(waiting) > 1:
         embeddings = _store(embeddings, *waiting.pop(0), count)

@@ -18,6 +18,7 @@ from hrem_jax.files import write_text
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
+from hrem_jax.retrieval.zero_shot import zero_shot_variables
 
 RESULTS_FILE = 'results.json'
 
@@ -32,6 +33,8 @@ class Member(NamedTuple):
   images: Float[np.ndarray, 'i d']
   texts: Float[np.ndarray, 't d']
   parameters: dict  # their shapes
+  # Images and texts as the pretrained towers embed them; None: the run did not begin with such.
+  zero_shot: tuple[Float[np.ndarray, 'i d'], Float[np.ndarray, 't d']] | None = None
 
 
 def load_member(
@@ -69,9 +72,14 @@ def embed_member(
     run.config.data.directory = str(data)
   split = load_test_split(run.config)
   split.check_region_size(run.config.model.region_size, f'{workdir} was trained on ')
+  split.check_inputs(run.config.model)
   check_split(split, run.config)
-  shapes = jax.eval_shape(lambda tree: tree, variables['params'])
-  return Member(workdir, run, step, split, *Evaluator(run, mesh).embed(variables, split), shapes)
+  shapes, evaluator = jax.eval_shape(lambda tree: tree, variables['params']), Evaluator(run, mesh)
+  embedded, zero_shot = evaluator.embed(variables, split), None
+  if run.config.model.start == 'zero_shot':
+    before = zero_shot_variables(run, variables, mesh)
+    zero_shot = before and evaluator.embed(before, split)
+  return Member(workdir, run, step, split, *embedded, shapes, zero_shot)
 
 
 def evaluate_best(
@@ -87,10 +95,11 @@ def evaluate_best(
   """
   member = load_member(workdir, config, data=data)
   metrics = average([member])
-  results = _about(member) | {'metrics': metrics, 'chance': chance(member)}
+  guessed, before = chance(member), zero_shot(member)
+  results = _about(member) | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
   if jax.process_index() == 0:
     write_text(workdir / RESULTS_FILE, json.dumps(results, indent=2) + '\n')
-    print(f'{describe(member)}\n{format_table(metrics, results["chance"])}', flush=True)
+    print(f'{describe(member)}\n{format_table(metrics, guessed, before)}', flush=True)
   return member.step, metrics
 
 
@@ -121,13 +130,15 @@ def evaluate_ensemble(
   for member in members[1:]:
     _check_same_data(members[0], member)
   metrics, guessed = average(members), chance(members[0])
-  reports = [
-    _about(member) | {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.images, member.texts)}
-    for member in members
-  ]
+  reports = []
+  for member in members:
+    alone = {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.images, member.texts)}
+    before = member.zero_shot and {'zero_shot': _metrics(members[0], *member.zero_shot)}
+    reports.append(_about(member) | alone | (before or {}))
   if jax.process_index() == 0:
     for member, report in zip(members, reports, strict=True):
-      print(f'{member.workdir}: {describe(member)}\n{format_table(report["metrics"])}', flush=True)
+      table = format_table(report['metrics'], zero_shot=report.get('zero_shot'))
+      print(f'{member.workdir}: {describe(member)}\n{table}', flush=True)
     print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, guessed)}', flush=True)
     if output is not None:
       results = {'members': reports, 'metrics': metrics, 'chance': guessed}
@@ -168,6 +179,11 @@ def _about(member: Member) -> dict:
 def _metrics(member: Member, images: np.ndarray, texts: np.ndarray) -> Metrics:
   """By the protocol and the tie rule of `member`."""
   return evaluate_split(images, texts, member.split, member.run.config)
+
+
+def zero_shot(member: Member) -> Metrics | None:
+  """The same metrics of the pretrained towers alone, before any training; None where the run has none."""
+  return None if member.zero_shot is None else _metrics(member, *member.zero_shot)
 
 
 def chance(member: Member) -> Metrics:

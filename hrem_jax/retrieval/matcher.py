@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.protocols import Metrics
+from hrem_jax.retrieval.regions import Regions
 from hrem_jax.retrieval.run import Evaluator, Run, load_best
 
 
@@ -43,18 +44,27 @@ class Matcher:
     self,
     regions: Float[np.ndarray, 'i r f'] | Sequence[Float[np.ndarray, '_ f']],
     mask: Bool[np.ndarray, 'i r'] | None = None,
+    *,
+    embeddings: Float[np.ndarray, 'i d'] | None = None,
   ) -> Float[np.ndarray, 'i d']:
     """Embeddings of images.
 
     Args:
-      regions: One array, or a list of arrays `[regions, features]` with different numbers of regions.
+      regions: One array, or a list of arrays `[regions, features]` with different numbers of regions. With a vision
+        tower in the model (`config.model.image`), all patches of each picture, pixels from 0 to 255.
       mask: True for real regions; all are without it. Not with a list.
+      embeddings: What the encoder that made the regions says of the images itself, unit norm; where
+        `model.takes_embeddings`, and only there.
 
     Raises:
-      UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, or a mask came
-        with a list.
+      UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, a mask came with
+        a list, or embeddings are missing or not wanted.
     """
-    features = _Regions(regions, mask, region_size=self.config.model.region_size)
+    features = Regions(regions, mask, region_size=self.config.model.region_size)
+    if self.model.image_encoder.tower is not None:
+      features.check_counts(self.model.image_encoder.tower.num_regions)
+    if self.model.takes_embeddings or embeddings is not None:
+      features.add_embeddings(embeddings, self.embedding_size if self.model.takes_embeddings else None)
     if not len(features):
       return np.zeros((0, self.embedding_size), np.float32)
     return self.encode_rows(features)
@@ -79,9 +89,11 @@ class Matcher:
       return np.zeros((0, self.embedding_size), np.float32)
     return self._evaluator.embed_texts(self.variables, texts, tokenize, few_widths=few_widths)
 
-  def similarity(self, images, texts: Sequence[str]) -> Float[np.ndarray, 'i t']:
-    """Cosines of images (as for `encode_images`) and sentences."""
-    return self.encode_images(images) @ self.encode_texts(texts).T
+  def similarity(
+    self, images, texts: Sequence[str], *, embeddings: Float[np.ndarray, 'i d'] | None = None
+  ) -> Float[np.ndarray, 'i t']:
+    """Cosines of images and their `embeddings` (as for `encode_images`) and sentences."""
+    return self.encode_images(images, embeddings=embeddings) @ self.encode_texts(texts).T
 
   def evaluate(self, data: Split | str | pathlib.Path, split: str = 'test', *, protocol: str = 'all') -> Metrics:
     """Recall metrics on a data set.
@@ -94,6 +106,7 @@ class Matcher:
     if not isinstance(data, Split):
       data = load_split(pathlib.Path(data).expanduser(), split)
     data.check_region_size(self.config.model.region_size, 'the model was trained on ')
+    data.check_inputs(self.config.model)
     return self._evaluator.evaluate(self.variables, data, protocol=protocol)
 
 
@@ -109,44 +122,6 @@ def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
   """
   workdir = pathlib.Path(workdir).expanduser()
   return Matcher(*load_best(workdir, step=step))
-
-
-class _Regions:
-  """Arrays in memory as `DataEncoder` reads images."""
-
-  def __init__(self, regions, mask: np.ndarray | None, *, region_size: int):
-    is_list = isinstance(regions, Sequence)
-    if not is_list and np.ndim(regions) == 0:
-      shapes = f'one array (images, regions, {region_size}) or a list of arrays (regions, {region_size})'
-      raise UserError(f'encode_images wants {shapes}, found {type(regions).__name__}')
-    if mask is not None:
-      if is_list:
-        raise UserError('a mask is for one array: leave it out with a list, whose arrays hold real regions only')
-      mask = np.asarray(mask)
-      if mask.dtype != bool or mask.shape != np.shape(regions)[:2]:
-        raise UserError(f'mask is {mask.dtype} {mask.shape}, expected bool {np.shape(regions)[:2]}')
-    # One list of real regions per image: padding is made per chunk, and junk in it never reaches the encoder.
-    images = [np.asarray(image) for image in regions]
-    self._images = images if mask is None else [image[real] for image, real in zip(images, mask, strict=True)]
-    for index, image in enumerate(self._images):
-      if image.ndim != 2 or image.shape[1] != region_size or not len(image):
-        raise UserError(f'image {index} has shape {image.shape}, expected (regions, {region_size}) with real regions')
-      if not np.issubdtype(image.dtype, np.floating):
-        raise UserError(f'image {index} is {image.dtype}, expected floats')
-      if not np.isfinite(image).all():
-        raise UserError(f'image {index} holds NaN or infinity')
-    self._width = max(map(len, self._images), default=0)
-    self._size = region_size
-
-  def __len__(self) -> int:
-    return len(self._images)
-
-  def rows(self, index: Int[np.ndarray, ' b']) -> tuple[np.ndarray, np.ndarray]:
-    images = [self._images[row] for row in index]
-    mask = np.arange(self._width) < np.array([[len(image)] for image in images])
-    regions = np.zeros((*mask.shape, self._size), np.float32)
-    regions[mask] = np.concatenate(images)
-    return regions, mask
 
 
 def _sentences(texts) -> list[str]:

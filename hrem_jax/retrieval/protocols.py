@@ -111,12 +111,13 @@ def check_protocol(protocol: str, num_images: int, owner: Int[np.ndarray, 't']) 
     raise UserError(f"{wants}, found {counts[odd]} captions for image {odd}; use protocol 'all'")
 
 
-def format_table(metrics: Metrics, chance: Metrics | None = None) -> str:
+def format_table(metrics: Metrics, chance: Metrics | None = None, zero_shot: Metrics | None = None) -> str:
   """The lines that people grep, figures aligned under their names.
 
   Args:
     metrics: What `evaluate` returned, for any protocol.
     chance: What `by_chance` returned for the same set: its rSum stands below that of the model.
+    zero_shot: Of the pretrained encoders that the model began with: a line below each of the model.
 
   Returns:
     A heading per protocol where there are two, then `Image to text:`, `Text to image:` and `rSum:`; no final newline.
@@ -127,23 +128,26 @@ def format_table(metrics: Metrics, chance: Metrics | None = None) -> str:
       continue
     lines += [title] if title else []
     lines.append(' ' * 14 + ''.join(f'{name:>8}' for _, name in _COLUMNS))
+    kinds = [('', metrics), *([('zero-shot:', zero_shot)] if zero_shot else [])]
     for direction, label in _DIRECTIONS:
-      lines.append(label + ''.join(f'{metrics[f"{prefix}{direction}/{key}"]:8.1f}' for key, _ in _COLUMNS))
-    lines.append(f'{"rSum:":14}{metrics[f"{prefix}rsum"]:8.1f}')
+      for name, values in kinds:
+        figures = ''.join(f'{values[f"{prefix}{direction}/{key}"]:8.1f}' for key, _ in _COLUMNS)
+        lines.append(f'{name or label:14}{figures}')
+    lines += [f'{name or "rSum:":14}{values[f"{prefix}rsum"]:8.1f}' for name, values in kinds]
     lines += [f'{"by chance:":14}{chance[f"{prefix}rsum"]:8.1f}'] if chance else []
     folds = [f'{metrics[key]:8.1f}' for index in range(COCO_FOLDS) if (key := f'{prefix}fold_{index}/rsum') in metrics]
     lines += ['rSum of folds:' + ''.join(folds)] if folds else []
-  return '\n'.join([*lines, *_judged_lines(metrics, chance)])
+  return '\n'.join([*lines, *_judged_lines(metrics, chance, zero_shot)])
 
 
-def _judged_lines(metrics: Metrics, chance: Metrics | None) -> list[str]:
+def _judged_lines(metrics: Metrics, chance: Metrics | None, zero_shot: Metrics | None) -> list[str]:
   lines = []
   for prefix, (title, columns) in JUDGED.items():
     if f'{prefix}i2t/{columns[0][0]}' not in metrics:
       continue
     lines += [title, ' ' * 14 + ''.join(f'{name:>8}' for _, name in columns)]
     for direction, label in _DIRECTIONS:
-      for name, values in ((label, metrics), ('by chance:', chance)):
+      for name, values in ((label, metrics), ('zero-shot:', zero_shot), ('by chance:', chance)):
         figures = ''.join(f'{values[f"{prefix}{direction}/{key}"]:8.1f}' for key, _ in columns) if values else ''
         lines += [f'{name:14}{figures}'] if figures else []
   return lines

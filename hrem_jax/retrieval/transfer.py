@@ -13,7 +13,7 @@ from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import TextTokenizer, tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
-from hrem_jax.retrieval.evaluation import average, chance, load_member
+from hrem_jax.retrieval.evaluation import average, chance, load_member, zero_shot
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import load_test_split, open_run
 
@@ -62,16 +62,18 @@ def transfer(
   check_same_features(read_provenance(workdir), data_folder(config.data), whose=f'{workdir} was trained on')
   words = check_vocabulary(target, run.tokenizer, str(workdir), config.data.length_buckets[-1])
   member = load_member(workdir, config)
-  metrics, guessed = average([member]), chance(member)
+  metrics, guessed, before = average([member]), chance(member), zero_shot(member)
   trained_on = run.config.data.name
   line = f'{name}, {split}, with the checkpoint of step {member.step} of {workdir}, trained on {trained_on}'
   about = {'workdir': str(workdir), 'step': member.step, 'trained_on': trained_on, 'data': name, 'split': split}
   about |= {'protocol': wanted['protocol'], 'ties': config.evaluation.ties, **words}
   if jax.process_index() == 0:
     output = workdir / f'transfer_{name}_{split}.json' if output is None else output
-    write_text(output, json.dumps(about | {'metrics': metrics, 'chance': guessed}, indent=2) + '\n')
+    results = about | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
+    write_text(output, json.dumps(results, indent=2) + '\n')
     unknown, cut = words['unknown_words'], words['cut_captions']
-    say(f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{format_table(metrics, guessed)}')
+    table = format_table(metrics, guessed, before)
+    say(f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{table}')
   return metrics
 
 

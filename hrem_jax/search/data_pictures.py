@@ -4,14 +4,15 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.captions import image_ids, read_lines
-from hrem_jax.data.features import RegionFeatures, open_array
-from hrem_jax.data.precomputed import GALLERY, SUFFIX, load_split
+from hrem_jax.data.features import RegionFeatures
+from hrem_jax.data.precomputed import GALLERY, SUFFIX, Split, load_split
 from hrem_jax.data.sources import precomputed_folders
 from hrem_jax.errors import UserError
 from hrem_jax.search.writer import Item
@@ -25,37 +26,18 @@ class DataPictures:
 
   Attributes:
     folder: Of the data set.
-    split: Its name.
-    features: The regions, read a few rows at a time.
+    split: Its features; a gallery's has no captions.
     ids: Unique within the split.
     captions: Of each picture.
   """
 
   folder: pathlib.Path
-  split: str
-  features: RegionFeatures
+  split: Split
   ids: list[str]
   captions: list[tuple[str, ...]]
 
   def __len__(self) -> int:
     return len(self.ids)
-
-  def embeddings(self, size: int) -> Float[np.ndarray, 'n d']:
-    """Those of the encoder of the pictures itself, mapped, a row for each row of the features' file.
-
-    Raises:
-      UserError: The data set has none, or others.
-    """
-    path = self.folder / f'{self.split}_embeddings.npy'
-    if not path.is_file():
-      raise UserError(
-        f'{path}: no such file; expected are embeddings by an encoder whose texts can be compared with pictures'
-      )
-    array = open_array(path, num_dimensions=2)
-    expected = (len(self) * self.features.repeat, size)
-    if array.shape != expected or not np.issubdtype(array.dtype, np.floating):
-      raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats {expected}')
-    return array
 
   def item(self, row: int, content: Sequence[np.ndarray]) -> Item:
     """What the index keeps of a picture.
@@ -72,16 +54,24 @@ class DataPictures:
 
 
 class Rows:
-  """Some rows of a split, as encoders read images."""
+  """Some rows of a split that have been read, as encoders read images."""
 
-  def __init__(self, regions: Float[np.ndarray, 'i r f'], mask: Bool[np.ndarray, 'i r']):
-    self._regions, self._mask = regions, mask
+  def __init__(
+    self,
+    regions: Float[np.ndarray, 'i r f'],
+    mask: Bool[np.ndarray, 'i r'],
+    embeddings: Float[np.ndarray, 'i e'] | None = None,
+  ):
+    self._regions, self._mask, self._embeddings = regions, mask, embeddings
 
   def __len__(self) -> int:
     return len(self._regions)
 
   def rows(self, index: Int[np.ndarray, ' b']) -> tuple[np.ndarray, np.ndarray]:
-    return self._regions[index].astype(np.float32), self._mask[index]
+    return self._regions[index], self._mask[index]
+
+  def embeddings(self, index: Int[np.ndarray, ' b']) -> np.ndarray:
+    return self._embeddings[index]
 
 
 def find_data_set(path: pathlib.Path, name: str | None = None) -> pathlib.Path:
@@ -115,22 +105,22 @@ def read_pictures(folder: pathlib.Path, split: str) -> DataPictures:
   Raises:
     UserError: A file is missing or wrong.
   """
-  if split != GALLERY:
-    loaded = load_split(folder, split)
-    captions: list[list[str]] = [[] for _ in range(loaded.num_images)]
-    for caption, owner in zip(loaded.captions, loaded.owner.tolist(), strict=True):
-      captions[owner].append(caption)
-    features, ids = loaded.features, loaded.ids
+  path = folder / f'{split}_ids.txt'
+  if split == GALLERY:
+    features, nobody = RegionFeatures(folder / f'{split}_ims.npy'), np.zeros(0, int)
+    ids = image_ids(len(features), nobody, read_lines(path) if path.is_file() else None, path)
+    loaded = Split(split, features, [], nobody, ids)
   else:
-    features, path = RegionFeatures(folder / f'{split}_ims.npy'), folder / f'{split}_ids.txt'
-    ids = image_ids(len(features), np.zeros(0, int), read_lines(path) if path.is_file() else None, path)
-    captions = [[] for _ in ids]
-  if not (folder / f'{split}_ids.txt').is_file():  # a row's number is no name among several splits
-    ids = [f'{split}_{number}' for number in ids]
-  if len(set(ids)) < len(ids):
-    twice = next(name for position, name in enumerate(ids) if name in ids[:position])
-    raise UserError(f'{folder / f"{split}_ids.txt"}: two pictures have the id {twice!r}')
-  return DataPictures(folder, split, features, ids, [tuple(each) for each in captions])
+    loaded = load_split(folder, split)
+  captions: list[list[str]] = [[] for _ in range(loaded.num_images)]
+  for caption, owner in zip(loaded.captions, loaded.owner.tolist(), strict=True):
+    captions[owner].append(caption)
+  # Without names a picture is called by its row, which is no name among several splits.
+  ids = loaded.ids if path.is_file() else [f'{split}_{number}' for number in loaded.ids]
+  twice = [name for name, times in Counter(ids).items() if times > 1]
+  if twice:
+    raise UserError(f'{path}: two pictures have the id {twice[0]!r}')
+  return DataPictures(folder, loaded, ids, [tuple(each) for each in captions])
 
 
 def _small_picture(folder: pathlib.Path, name: str) -> str | None:

@@ -66,7 +66,8 @@ def encode(
   create_index(index, made_by, provenance, encoder.size, dtype or 'float32')
   _check_index(index, encoder, provenance, dtype, folder)
   with open_writer(index) as writer:
-    writer.remember(place, picture_encoder and Place.of(picture_encoder, index))
+    its = picture_encoder or encoder.picture_encoder
+    writer.remember(place, its and Place.of(its, index))
     encoded = _Adding(writer, encoder)
     with tqdm(total=sum(map(len, sets)), desc='pictures', unit='picture', disable=not progress) as bar:
       for pictures in sets:
@@ -92,7 +93,7 @@ class _Adding:
   def take(self, pictures: DataPictures, rows: np.ndarray) -> None:
     content = self._encoder.content(pictures, rows)
     items = [pictures.item(int(row), [array[i] for array in content]) for i, row in enumerate(rows)]
-    wanted = [i for i, item in enumerate(items) if self._is_wanted(item, pictures.split)]
+    wanted = [i for i, item in enumerate(items) if self._is_wanted(item, pictures.split.name)]
     if not wanted:
       return
     self._embeddings.append(self._encoder.pictures([array[wanted] for array in content]))

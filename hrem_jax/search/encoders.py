@@ -22,11 +22,13 @@ class Encoder(Protocol):
     folder: Where it was read from.
     identity: JSON that tells its embeddings from others'.
     size: Of an embedding.
+    picture_encoder: Folder of the frozen encoder of pictures, if it is known and it has one.
   """
 
   folder: pathlib.Path
   identity: dict
   size: int
+  picture_encoder: pathlib.Path | None
 
   def check_data(self, folder: pathlib.Path) -> dict | None:
     """The provenance of a data set; UserError where its pictures cannot be embedded."""

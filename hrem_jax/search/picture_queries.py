@@ -13,6 +13,8 @@ from hrem_jax.errors import UserError
 from hrem_jax.extraction.decoding import to_rgb
 from hrem_jax.extraction.encoding import encode_pixels
 from hrem_jax.extraction.picture_encoders import ENCODERS, open_encoder
+from hrem_jax.extraction.pixels import ENCODER as PIXELS
+from hrem_jax.extraction.pixels import pixel_encoder
 
 
 class PictureQueries:
@@ -39,6 +41,7 @@ class PictureQueries:
         '`encode` with --encoder FOLDER says it'
       )
     encoder = open_encoder(name if name in ENCODERS else str(folder))
+    encoder = pixel_encoder(encoder) if name == PIXELS else encoder
     changed = differences(provenance['encoder'], json.loads(json.dumps(encoder.provenance)))
     if changed:
       raise UserError(

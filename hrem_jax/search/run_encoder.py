@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from hrem_jax.configuration import takes_embeddings
+from hrem_jax.data.pipeline import image_inputs
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
@@ -26,7 +28,8 @@ class RunEncoder:
     workdir: Of the run.
     step: Of the checkpoint; None for the best one.
     provenance: Of the features of the index, for pictures as queries.
-    picture_encoder: Folder of the encoder of pictures, if it is one that is read from a folder.
+    picture_encoder: Folder of the encoder of pictures, if it is one that is read from a folder; None for the one that
+      the run was trained with.
   """
 
   def __init__(
@@ -40,18 +43,18 @@ class RunEncoder:
     self.folder, self._matcher = workdir, restore(workdir, step=step)
     self.size, self.data_name = self._matcher.embedding_size, self._matcher.config.data.name
     self.identity = {'kind': 'run', 'step': self._matcher.step, 'sha256': digest(self._matcher.variables)}
+    self.picture_encoder = picture_encoder or self._pretrained_folder()
     self._lock = threading.Lock()  # two threads would compile the same
-    self._picture_queries = functools.cache(lambda: PictureQueries(provenance, picture_encoder))
+    self._picture_queries = functools.cache(lambda: PictureQueries(provenance, self.picture_encoder))
 
   def check_data(self, folder: pathlib.Path) -> dict | None:
     check_same_features(read_provenance(self.folder), folder, whose=f'{self.folder} was trained on')
     return read_provenance(folder)
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    size, found = self._matcher.config.model.region_size, pictures.features.region_size
-    if found != size:
-      raise UserError(f'{pictures.features.path}: features of size {found}, {self.folder} was trained on {size}')
-    return pictures.features.rows(rows)
+    pictures.split.check_region_size(self._matcher.config.model.region_size, f'{self.folder} was trained on ')
+    pictures.split.check_inputs(self._matcher.config.model)
+    return image_inputs(pictures.split.features, rows, with_embeddings=self._matcher.model.takes_embeddings)
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     with self._lock:
@@ -71,8 +74,16 @@ class RunEncoder:
 
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     with self._lock:
-      regions, _ = self._picture_queries()(picture)
-      return self._matcher.encode_images(regions[None])[0]
+      regions, embedding = self._picture_queries()(picture)
+      embeddings = embedding[None] if self._matcher.model.takes_embeddings else None
+      return self._matcher.encode_images(regions[None], embeddings=embeddings)[0]
+
+  def _pretrained_folder(self) -> pathlib.Path | None:
+    """The folder of towers that the run began with, if it is still there."""
+    model = self._matcher.config.model
+    name = model.image_weights or (model.weights if takes_embeddings(model) else '')
+    folder = pathlib.Path(name).expanduser()
+    return folder if name and folder.is_dir() else None
 
 
 def digest(variables: dict) -> str:

@@ -52,10 +52,15 @@ class SegmentReader:
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(f'{self._folder / ITEMS}: line {row + 1} is damaged: {one_line(error)}') from error
 
-  def verify(self) -> None:
-    """Raises UserError naming the first file that is not what was written."""
+  def problems(self) -> list[str]:
+    """Reads everything; a message for each file that is not what was written."""
+    found = []
     for name, stamp in self.segment.files.items():
-      check_content(self._folder / name, stamp)
+      try:
+        check_content(self._folder / name, stamp)
+      except UserError as error:
+        found.append(str(error))
+    return found
 
 
 class Snapshot:
@@ -119,10 +124,9 @@ class Snapshot:
       for row in range(0, len(reader.vectors), chunk):
         yield int(start) + row, np.asarray(reader.vectors[row : row + chunk], np.float32)
 
-  def verify(self) -> None:
-    """Reads everything; UserError names the first file that is not what was written."""
-    for reader in self.readers:
-      reader.verify()
+  def problems(self) -> list[str]:
+    """Reads everything; a message for each file that is not what was written."""
+    return [problem for reader in self.readers for problem in reader.problems()]
 
   def _read_deleted(self) -> Bool[np.ndarray, ' n']:
     is_there, deleted = np.ones(self.manifest.rows, bool), self.manifest.deleted

@@ -30,7 +30,7 @@ class TowerEncoder:
   """
 
   def __init__(self, folder: pathlib.Path):
-    self.folder, self._towers = folder, open_towers(folder)
+    self.folder, self.picture_encoder, self._towers = folder, folder, open_towers(folder)
     self.size = self._towers.embedding_size
     vision = self._towers.vision
     self.identity = {
@@ -53,7 +53,9 @@ class TowerEncoder:
     return provenance
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    return (np.asarray(pictures.embeddings(self.size)[rows * pictures.features.repeat], np.float32),)
+    features = pictures.split.features
+    features.check_embeddings(self.size, f'{self.folder} makes ')
+    return (features.embeddings(rows),)
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     return content[0] / np.linalg.norm(content[0], axis=1, keepdims=True)

@@ -22,6 +22,8 @@ def rate_factor(path: tuple[str, ...], config: ml_collections.ConfigDict) -> flo
   """By how much the learning rate of the parameter at `path` differs from the base rate."""
   if path[:2] == ('text_encoder', 'language_model'):
     return config.language_model_lr_factor
+  if path[:2] == ('image_encoder', 'tower'):
+    return config.image_tower_lr_factor
   return config.graph_lr_factor if path[0] in GRAPH_PARTS else 1.0
 
 

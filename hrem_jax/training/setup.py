@@ -24,9 +24,11 @@ from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ports import huggingface
+from hrem_jax.ports.pretrained import fill_in_towers, read_towers
 from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, Run, open_run, step_folders
 from hrem_jax.retrieval.split_protocols import check_split
 from hrem_jax.sharding import replicate
+from hrem_jax.training.encoder_check import check_encoder
 from hrem_jax.training.optimizer import Optimizer
 from hrem_jax.training.state import TrainState, create_state
 
@@ -76,9 +78,12 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
   """
   configuration.validate(config, num_devices=jax.device_count())
   train, selection, test = open_splits(config)
+  check_encoder(config)
   check_split(test, config)  # what the last minute of a training must not find out
   started = _started(workdir) if workdir else None
   run = _open_or_create(config, workdir, train, started)
+  for split in (train, selection, test):
+    split.check_inputs(run.config.model)
   tokenized = cached_tokens(train.captions, run.tokenizer, folder=cache_folder(config.data.cache))
   batches = TrainingBatches(
     train,
@@ -132,7 +137,7 @@ def _open_or_create(
 def resolve(
   config: ml_collections.ConfigDict, captions: list[str], tokenizer: TextTokenizer | None = None
 ) -> tuple[ml_collections.ConfigDict, TextTokenizer]:
-  """Fills in what files decide: BERT's sizes from its folder, the vocabulary's size.
+  """Fills in what files decide: the sizes of BERT and of towers from their folders, the vocabulary's size.
 
   Args:
     config: As the user gave it; not changed.
@@ -140,6 +145,9 @@ def resolve(
     tokenizer: That of an earlier start.
   """
   config = config.copy_and_resolve_references()
+  tokenizer = fill_in_towers(config, tokenizer)
+  if config.model.text == 'tower':
+    return config, tokenizer
   if config.model.text == 'bert' and config.model.weights:
     folder = huggingface.find_folder(config.model.weights)
     config.model.bert.update(huggingface.bert_sizes(folder))
@@ -160,29 +168,31 @@ def resolve(
 def _check_pretrained(run: Run) -> None:
   """Files that do not fit are named before anything is written; they are read once more when it begins."""
   config = run.config
-  if config.model.text == 'bert' and config.model.weights:
+  if config.model.weights or config.model.image_weights:
     init = lambda rng: init_variables(run.model, rng, region_size=config.model.region_size)  # noqa: E731
-    _read_weights(config, jax.eval_shape(init, jax.random.key(0))['params']['text_encoder']['language_model'])
+    _read_weights(config, jax.eval_shape(init, jax.random.key(0))['params'])
   if config.model.word_vectors:
     words = run.tokenizer.pieces(range(run.tokenizer.vocab_size))
     read_word_vectors(pathlib.Path(config.model.word_vectors).expanduser(), words, config.model.bigru.word_size)
 
 
-def _read_weights(config: ml_collections.ConfigDict, language_model: dict) -> dict:
-  """The pretrained parameters, which must have the names and shapes of those of `language_model`."""
-  folder = huggingface.find_folder(config.model.weights)
-  pretrained = huggingface.read_bert(folder, num_layers=config.model.bert.num_layers)
-  return huggingface.merge_checked(language_model, pretrained, source=str(folder))
+def _read_weights(config: ml_collections.ConfigDict, params: dict) -> dict:
+  """`params` (or their shapes) with pretrained ones in their place, which must have their names and shapes."""
+  pretrained = read_towers(config.model, params)
+  if config.model.text == 'bert' and config.model.weights:
+    folder = huggingface.find_folder(config.model.weights)
+    bert = huggingface.read_bert(folder, num_layers=config.model.bert.num_layers)
+    ours = params['text_encoder']['language_model']
+    pretrained['text_encoder'] = {'language_model': huggingface.merge_checked(ours, bert, source=str(folder))}
+  return {part: {**tree, **pretrained.get(part, {})} for part, tree in params.items()}
 
 
 def first_state(setup: Setup, mesh: Mesh) -> TrainState:
-  """Random parameters from the seed, the pretrained language model's in their place, on all devices."""
+  """Random parameters from the seed, pretrained ones in their place, on all devices."""
   config = setup.run.config
   init = jax.jit(lambda rng: init_variables(setup.run.model, rng, region_size=config.model.region_size))
   variables = jax.device_get(init(jax.random.key(config.training.seed)))
-  if config.model.text == 'bert' and config.model.weights:
-    text_encoder = variables['params']['text_encoder']
-    text_encoder['language_model'] = _read_weights(config, text_encoder['language_model'])
+  variables['params'] = _read_weights(config, variables['params'])
   if config.model.word_vectors:
     language_model = variables['params']['text_encoder']['language_model']
     language_model['word_embeddings'] = with_word_vectors(

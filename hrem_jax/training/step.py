@@ -55,6 +55,7 @@ def train_step(
       batch.word_mask,
       graph_active=graph_active,
       packing=batch.packing,
+      embeddings=batch.embeddings,
       train=True,
       rngs={'dropout': dropout_rng},
       mutable=['batch_stats'],

@@ -89,10 +89,11 @@ def test_buckets_and_cutting(tiny):
 
 def test_chunks_hold_everything_once(tiny):
   _, split, tokenized, tokenizer = tiny
-  seen = [index for index, regions, mask in image_chunks(split.features, 16) if regions.shape[0] == mask.shape[0] == 16]
+  chunks = image_chunks(split.features, 16)
+  seen = [index for index, (regions, mask) in chunks if regions.shape[0] == mask.shape[0] == 16]
   np.testing.assert_array_equal(np.concatenate(seen), np.arange(40))
   seen = []
-  for index, tokens, mask in text_chunks(tokenized, tokenizer, 32, max_width=12):
+  for index, (tokens, mask) in text_chunks(tokenized, tokenizer, 32, max_width=12):
     assert tokens.shape == mask.shape == (32, tokens.shape[1])
     np.testing.assert_array_equal(mask.sum(1)[: len(index)], tokenized.lengths[index])
     seen.append(index)
@@ -105,7 +106,7 @@ def test_chunks_of_texts_have_few_widths_and_next_to_no_padding():
   tokenized = TokenizedCaptions(np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], np.int32), offsets)
   tokenizer = build_vocabulary(['a dog'])
   chunks = list(text_chunks(tokenized, tokenizer, 128, max_width=24))
-  masks = [mask for _, _, mask in chunks]
+  masks = [mask for _, (_, mask) in chunks]
   assert {mask.shape[1] for mask in masks} == {8, 12, 16, 20, 24}  # what is longer is cut
   places, words = sum(mask.size for mask in masks), sum(mask.sum() for mask in masks)
   assert words == np.minimum(lengths, 24).sum()

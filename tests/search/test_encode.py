@@ -178,6 +178,15 @@ def test_commands(world, data, tmp_path, capsys):
   assert 'recall@9 of exact against exact search: 1.000 (1 captions)' in outputs.err
   cli.run(['forget', '--index', str(index), 'picture_50', 'picture_51'])
   assert capsys.readouterr().out == f'{index}: 3 pictures (2 deleted)\n'
+  cli.run(['check', str(index)])
+  assert f'{index}: whole; 3 pictures of size 32 in float32, 0 deleted rows, 1 segment(s)' in capsys.readouterr().out
+  (vectors,) = index.glob('segments/*/embeddings.npy')
+  content = bytearray(vectors.read_bytes())
+  content[-1] ^= 1
+  vectors.write_bytes(content)
+  with pytest.raises(SystemExit):
+    cli.run(['check', str(index)])
+  assert 'embeddings.npy: not what was written' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_embeddings_of_others_are_refused(tower, world, tmp_path):
   encoder = TowerEncoder(tower)
   embeddings = np.load(data / 'gallery_embeddings.npy')
   np.save(data / 'gallery_embeddings.npy', embeddings[:4])
-  with pytest.raises(UserError, match=r'gallery_embeddings.npy: float32 \(4, .*, expected floats \(5, '):
+  with pytest.raises(UserError, match=r'gallery_embeddings.npy: 4 rows of float32, expected 5'):
     encode(encoder, data, tmp_path / 'index', progress=False)
   (data / 'gallery_embeddings.npy').unlink()
   with pytest.raises(UserError, match='gallery_embeddings.npy: no such file'):

@@ -1,0 +1,39 @@
+"""Your own pictures, CLIP or SigLIP trained with everything else: for a GPU, and some thousand pictures at least.
+
+It begins as `own_pictures_zero_shot.py` does, but both towers learn, too, at a fiftieth of the rate. First
+`extract --encoder=FOLDER --pixels`, then with the same folder
+
+    --config.model.weights=FOLDER --config.model.image_weights=FOLDER
+
+and, for another one than CLIP ViT-B/32, `--config.model.region_size=` what `extract` printed and
+`--config.model.embedding_size=` the size of its embeddings. A vision tower without texts (ViT, DINOv2) goes with
+`--config.model.start=random --config.model.text=bigru --config.model.weights=`.
+"""
+
+from hrem_jax.configuration import default_config
+from hrem_jax.variants import with_variant
+
+
+def get_config(variant: str = ''):
+  config = default_config()
+  config.data.name = 'own'
+  config.data.length_buckets = (16, 24, 40, 64)
+  config.data.pack = False
+  config.data.drop_words = 0.1
+  config.model.start = 'zero_shot'
+  config.model.text = 'tower'
+  config.model.weights = './encoder'
+  config.model.image = 'tower'
+  config.model.image_weights = './encoder'
+  config.model.region_size = 3072  # 32 x 32 pixels of three colours
+  config.model.embedding_size = 512
+  config.model.num_heads = 8
+  config.model.remat = True
+  config.loss.warmup_steps = 100
+  config.optimizer.language_model_lr_factor = 0.02
+  config.optimizer.image_tower_lr_factor = 0.02
+  config.optimizer.decay_epochs = (8,)
+  config.training.batch_size = 64
+  config.training.num_epochs = 10
+  config.training.checkpoint_every_steps = 200
+  return with_variant(config, variant)

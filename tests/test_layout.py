@@ -13,7 +13,7 @@ LEVELS = [
   {'ports'},
   {'extraction', 'retrieval'},
   {'search', 'training'},
-  {'report'},
+  {'report', 'serving'},
   {'commands', 'main'},
   {'cli'},
   {'__main__'},

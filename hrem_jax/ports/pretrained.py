@@ -4,12 +4,12 @@ import dataclasses
 
 import ml_collections
 
-from hrem_jax.configuration import check_packing
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.errors import UserError
 from hrem_jax.models.tower_encoders import tower_settings
 from hrem_jax.ports.huggingface import find_folder, merge_checked
 from hrem_jax.ports.towers import TextSide, VisionSide, open_towers, open_vision
+from hrem_jax.tower_rules import check_packing
 
 
 def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer | None) -> TextTokenizer | None:

@@ -1,7 +1,7 @@
 """What each setting of the configuration may be; see `hrem_jax.configuration.validate`."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 def _positive(value) -> bool:
@@ -74,3 +74,37 @@ CHECKS: dict[str, tuple[Callable, str]] = {
   'evaluation.ties': (_one_of('expected', 'pessimistic', 'optimistic'), "'expected', 'pessimistic' or 'optimistic'"),
 }
 ANY = (lambda value: True), 'anything'
+
+
+def tower_problems(config) -> Iterator[str]:
+  """Why a model cannot have the pretrained towers that a whole configuration asks for."""
+  model, is_zero_shot = config.model, config.model.start == 'zero_shot'
+  for key, choice, name in (('weights', 'text', 'text'), ('image_weights', 'image', 'vision')):
+    if model[choice] == 'tower' and not model[key]:
+      yield f"config.model.{key} is empty, expected the folder of the {name} tower for config.model.{choice}='tower'"
+  if model.image_weights and model.image != 'tower':
+    yield f"config.model.image_weights is for config.model.image='tower', which is {model.image!r}"
+  if is_zero_shot and model.image == 'tower' and model.image_weights != model.weights:
+    yield (
+      f'config.model.image_weights is {model.image_weights!r}, expected {model.weights!r} as config.model.weights: '
+      "config.model.start='zero_shot' compares what the two towers of one folder make"
+    )
+  if is_zero_shot and model.text != 'tower':
+    yield (
+      "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "
+      f'with the folder of a CLIP or SigLIP as config.model.weights, found {model.text!r}'
+    )
+  if is_zero_shot and model.image == 'regions' and config.data.source != 'precomputed':
+    yield (
+      "config.model.start='zero_shot' needs the encoder's own embeddings (SPLIT_embeddings.npy): expected "
+      f"config.data.source='precomputed' or config.model.image='tower', found {config.data.source!r}"
+    )
+
+
+def packing_problems(config) -> Iterator[str]:
+  """Why texts cannot be packed: a tower wants each for itself."""
+  if config.model.text == 'tower' and config.data.pack and not config.model.text_tower.causal:
+    yield (
+      'config.data.pack is True, expected False: the text tower looks at the padding behind a text (SigLIP), which '
+      'packed rows do not have'
+    )

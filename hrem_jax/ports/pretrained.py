@@ -4,7 +4,7 @@ import dataclasses
 
 import ml_collections
 
-from hrem_jax.configuration import check_packing
+from hrem_jax.allowed import packing_problems
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.errors import UserError
 from hrem_jax.models.tower_encoders import tower_settings
@@ -35,7 +35,8 @@ def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer |
     pads = {'pad_token': side.tokenize.pad, 'pads_left': side.tokenize.pads_left}
     model.text_tower.update(tower_settings(side.module) | pads)
     _check_size(model, model.weights, side.module.projection_size, 'texts')
-    check_packing(config)
+    for problem in packing_problems(config):
+      raise UserError(problem)
     widest, positions = config.data.length_buckets[-1], side.module.max_positions
     if widest > positions:
       raise UserError(

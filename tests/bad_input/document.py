@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 
-from bad_input import cases_configuration, cases_data, cases_runs, cases_weights, world
+from bad_input import cases_configuration, cases_data, cases_pictures, cases_runs, cases_weights, world
 from bad_input.table import Case, attempt
 
 THEMES = {
@@ -14,6 +14,7 @@ THEMES = {
   'Configurations and flags': cases_configuration.CASES,
   'Weights, vocabularies, checkpoints of the release': cases_weights.CASES,
   'Workdirs, checkpoints, TFDS, commands, disks': cases_runs.CASES,
+  'Own pictures, transfer, caption ids, systems that refuse': cases_pictures.CASES,
 }
 PATH = pathlib.Path(__file__).parent.parent.parent / 'docs' / 'errors.md'
 HEAD = """# What a mistake looks like

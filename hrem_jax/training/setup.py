@@ -178,8 +178,8 @@ def _read_weights(config: ml_collections.ConfigDict, language_model: dict) -> di
 def first_state(setup: Setup, mesh: Mesh) -> TrainState:
   """Random parameters from the seed, the pretrained language model's in their place, on all devices."""
   config = setup.run.config
-  init = jax.jit(lambda rng: init_variables(setup.run.model, rng, region_size=config.model.region_size))
-  variables = jax.device_get(init(jax.random.key(config.training.seed)))
+  rng = jax.random.key(config.training.seed)
+  variables = jax.device_get(init_variables(setup.run.model, rng, region_size=config.model.region_size))
   if config.model.text == 'bert' and config.model.weights:
     text_encoder = variables['params']['text_encoder']
     text_encoder['language_model'] = _read_weights(config, text_encoder['language_model'])

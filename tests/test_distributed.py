@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import runs
 import synthetic
+import twenty_steps
 from jax._src import clusters
 from numpy.testing import assert_allclose
 
@@ -332,6 +333,29 @@ def test_checkpoints_move_between_numbers_of_devices(directory):
   assert_same_reports(directory / 'moved', directory / 'still')
 
 
+def assert_same_numbers(ours: dict, theirs: dict) -> dict[str, float]:
+  """Of what `twenty_steps` found; returns the largest differences."""
+  noise = {name for name in theirs if re.match(r'parameter/.*(mlp_in|attention/key)/bias$', name)}
+  assert len(noise) == 4
+  largest = {}
+  for kind, tolerance in (('gradient', 1e-5), ('metric', 1e-4), ('parameter', 1e-4)):
+    names = [key for key in theirs if key.startswith(f'{kind}/') and key not in noise]
+    for key in names:
+      assert_allclose(ours[key], theirs[key], rtol=tolerance, atol=tolerance, err_msg=key)
+    largest[kind] = max(float(abs(ours[key] - theirs[key]).max()) for key in names)
+  return largest
+
+
+def test_eight_devices_give_the_numbers_of_one(directory):
+  """Losses over the global batch, dropout and negatives keyed by position: nothing depends on the devices."""
+  output = directory / 'eight.npz'
+  program = [sys.executable, ROOT / 'tests' / 'twenty_steps.py', f'--data={directory}', f'--output={output}']
+  subprocess.run([*program, '--num_steps=8'], env=environment(8), check=True, timeout=600)
+  eight = dict(np.load(output))
+  assert eight['devices'] == 8
+  assert_same_numbers(eight, twenty_steps.run(directory, directory / 'alone_in_here', num_steps=8))
+
+
 @pytest.mark.slow
 def test_twenty_steps_on_one_eight_and_two(directory, capsys):
   """Every term of 20 steps, every gradient, every parameter: the table of docs/launch.md."""
@@ -347,17 +371,11 @@ def test_twenty_steps_on_one_eight_and_two(directory, capsys):
       subprocess.run([sys.executable, program, *arguments], env=environment(devices), check=True, timeout=600)
     found[name] = dict(np.load(output))
   one = found.pop('1 device')
-  noise = {name for name in one if re.match(r'parameter/.*(mlp_in|attention/key)/bias$', name)}
-  assert len(noise) == 4
   for name, others in found.items():
     assert (others['devices'], others['processes']) == ((8, 1) if name == '8 devices' else (2, 2))
-    for kind, tolerance in (('gradient', 1e-5), ('metric', 1e-4), ('parameter', 1e-4)):
-      names = [key for key in one if key.startswith(f'{kind}/') and key not in noise]
-      for key in names:
-        assert_allclose(others[key], one[key], rtol=tolerance, atol=tolerance, err_msg=f'{name} {key}')
-      largest = max(float(abs(others[key] - one[key]).max()) for key in names)
+    for kind, largest in assert_same_numbers(others, one).items():
       with capsys.disabled():
-        print(f'\n{name}: {len(names)} of kind {kind}, largest absolute difference {largest:.1e}', end='')
+        print(f'\n{name}: largest absolute difference of kind {kind} {largest:.1e}', end='')
 
 
 def port() -> int:

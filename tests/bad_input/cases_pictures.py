@@ -137,7 +137,7 @@ CASES = [
       ('training', TRAIN, 'new/tokenizer.json', ()),
       ('going on', TRAIN.replace('W/new', 'W/run'), 'run/tokenizer.json', ()),
       ('evaluation', EVALUATE, 'run/results.json', ()),
-      ('extract', EXTRACT, 'new/own_precomp.unfinished', ()),
+      ('extract', EXTRACT, 'new', ()),
       ('transfer', TRANSFER, 'run/transfer_tiny_test.json', ()),
       ('caption-ids', CAPTION_IDS, 'test_caption_ids.txt', ()),
       ('convert-data', 'convert-data W/data --output W/new', '1.0.0', ('new',)),  # a bar

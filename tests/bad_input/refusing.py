@@ -50,8 +50,8 @@ def _refuse(event: str, arguments: tuple) -> None:
       continue
     if event == 'open' and not _is_writing(*arguments[1:]):
       continue
-    is_there = os.path.lexists(path)
-    if event != 'open' and is_there == (event == 'os.mkdir'):
+    is_there, has_place = os.path.lexists(path), os.path.isdir(os.path.dirname(os.path.abspath(path)))
+    if not has_place or (event != 'open' and is_there == (event == 'os.mkdir')):
       continue  # the kernel looks first whether there is something in the way, or nothing to change
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(path))
 

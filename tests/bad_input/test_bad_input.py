@@ -1,6 +1,7 @@
 """Each broken input ends in one line, with status 2, and leaves everything as it was."""
 
 import gc
+import json
 import os
 import pathlib
 import re
@@ -83,6 +84,24 @@ def test_a_checkpoint_without_room_is_not_begun(tmp_path, monkeypatch):
   with pytest.raises(UserError, match=message):
     synthetic.write_run(synthetic.tiny_config(tmp_path), tmp_path / 'run')
   assert list((tmp_path / 'run' / 'checkpoints').iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('unshare'), reason='mount namespaces are of Linux')
+def test_a_folder_that_is_mounted_read_only(copy):
+  """The quick form refuses Python's calls; here it is the kernel that refuses, also to root and to libraries in C++."""
+  if subprocess.run(['unshare', '--mount', 'true'], check=False).returncode:
+    pytest.skip('mounting is not allowed')
+  expected = {case.what: case for case in CASES if case.under is refusing.read_only}
+  command = ['unshare', '--mount', sys.executable, '-m', 'bad_input.mounted', copy]
+  environment = os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}', 'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
+  result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stderr
+  found = [json.loads(line) for line in result.stdout.splitlines()]
+  assert [what for what, _, _ in found] == list(expected)
+  for what, status, errors in found:
+    assert status == 2, errors
+    assert re.search(f'^hrem_jax: .*{expected[what].message}', errors[-1]), errors
 
 
 @pytest.mark.parametrize(

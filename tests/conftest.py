@@ -5,7 +5,7 @@ import pathlib
 
 # Most of the tests' time is XLA's: equal programs are compiled once, here and in the processes that tests start.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'xla'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 # LLVM's passes over programs that run for milliseconds; XLA's own (fusion, memory, collectives) are those of users.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 

@@ -125,6 +125,23 @@ CASES = [
   Case('a variant of no setting', 'main --config=configs/demo.py:fusion+ --workdir=W/new', 'part 2 of 2 is empty'),
   Case('a variant for a table only', 'main --config=configs/demo.py:full --workdir=W/new', 'python -m hrem_jax ablate'),
   Case('processes half told', f'{TRAIN} --num_processes=2', '--coordinator and --process_id missing'),
+  Case('a coordinator alone', f'{TRAIN} --coordinator=host:1234', '--num_processes and --process_id missing'),
+  Case(
+    'a coordinator without a port',
+    f'{TRAIN} --coordinator=host --num_processes=2 --process_id=1',
+    "--coordinator is 'host', expected HOST:PORT with a port from 1 to 65535",
+  ),
+  Case(
+    'a process beyond their number',
+    f'{TRAIN} --coordinator=host:1234 --num_processes=2 --process_id=2',
+    '--process_id is 2, expected 0 to 1',
+  ),
+  Case(
+    'no process',
+    f'{TRAIN} --coordinator=host:1234 --num_processes=0 --process_id=0',
+    '--num_processes is 0, expected at least 1',
+  ),
+  Case('a word for the number of a process', f'{TRAIN} --process_id=first', 'flag --process_id=first: invalid literal'),
   Case(
     'config.json of a workdir is no JSON',
     EVALUATE,

@@ -3,6 +3,7 @@
 A list of `{name, figure, target, met}`; `make bench` calls this. The PyTorch peer takes part where torch is installed.
 
   python benchmarks/run.py [--weights FOLDER_OF_A_BERT]   # the folder only for its WordPiece vocabulary
+  python benchmarks/run.py --only association step        # the other figures stay as they were
 """
 
 import argparse
@@ -34,9 +35,15 @@ def run(script: str, *options: str) -> list[dict]:
   return json.loads(last)
 
 
+def title(figure: dict) -> str:
+  """Of the script that a figure comes from."""
+  return figure['name'].split(',')[0]
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--weights', help='folder of a BERT, to measure the start with its vocabulary')
+  parser.add_argument('--only', nargs='+', metavar='SCRIPT', help='without its .py')
   arguments = parser.parse_args()
   scripts = [
     ('association.py',),
@@ -48,7 +55,14 @@ def main():
   ]
   if (HERE / 'torch_peer.py').is_file() and importlib.util.find_spec('torch'):
     scripts.append(('torch_peer.py',))
-  results = [figure for script in scripts for figure in run(*script)]
+  scripts = [script for script in scripts if not arguments.only or script[0].removesuffix('.py') in arguments.only]
+  results = {}
+  for figure in json.loads(OUTPUT.read_text()) if arguments.only else []:
+    results.setdefault(title(figure), []).append(figure)
+  for script in scripts:
+    figures = run(*script)
+    results[title(figures[0])] = figures
+  results = [figure for figures in results.values() for figure in figures]
   OUTPUT.write_text('[\n' + ',\n'.join(f'  {json.dumps(figure)}' for figure in results) + '\n]\n')
   promised = [figure for figure in results if figure['target']]
   missed = [figure for figure in promised if not figure['met']]

@@ -15,8 +15,9 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m hrem_jax.main --config=configs/demo.py --workdir=runs/demo
 	$(BIN)/python -m hrem_jax report runs/demo
 
+# XLA compiles most programs on one core; what a file's tests share stays in one process.
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -19,6 +19,7 @@ from hrem_jax.commands import (
   prepare_demo,
   report,
   search,
+  serve,
   transfer,
 )
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes
@@ -32,6 +33,7 @@ COMMANDS = (
   report,
   encode,
   search,
+  serve,
   forget,
   convert,
   export,

@@ -10,6 +10,7 @@ import ml_collections
 
 from hrem_jax.allowed import ANY, CHECKS
 from hrem_jax.errors import UserError
+from hrem_jax.tower_rules import check_towers
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
 MAY_CHANGE = (
@@ -156,7 +157,7 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
     if value_at(config, key) and config.model.text != 'bigru':
       raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")
 
-  _check_towers(config)
+  check_towers(config)
 
   def must_divide(key: str, divisor: int, name: str):
     if value_at(config, key) % divisor:
@@ -176,42 +177,6 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
     must_divide(key, parts, f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)')
   groups = config.data.packing_groups or parts
   must_divide('training.batch_size', groups, f'config.data.packing_groups ({groups})')
-
-
-def _check_towers(config: ml_collections.ConfigDict) -> None:
-  """Which of the pretrained towers a model can have, and what they ask for."""
-  model = config.model
-  for key, choice, name in (('weights', 'text', 'text'), ('image_weights', 'image', 'vision')):
-    if model[choice] == 'tower' and not model[key]:
-      raise UserError(
-        f"config.model.{key} is empty, expected the folder of the {name} tower for config.model.{choice}='tower'"
-      )
-  if model.image_weights and model.image != 'tower':
-    raise UserError(f"config.model.image_weights is for config.model.image='tower', which is {model.image!r}")
-  if model.start == 'zero_shot' and model.image == 'tower' and model.image_weights != model.weights:
-    raise UserError(
-      f'config.model.image_weights is {model.image_weights!r}, expected {model.weights!r} as config.model.weights: '
-      "config.model.start='zero_shot' compares what the two towers of one folder make"
-    )
-  if model.start == 'zero_shot' and model.text != 'tower':
-    raise UserError(
-      "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "
-      f'with the folder of a CLIP or SigLIP as config.model.weights, found {model.text!r}'
-    )
-  if takes_embeddings(model) and config.data.source != 'precomputed':
-    raise UserError(
-      "config.model.start='zero_shot' needs the encoder's own embeddings (SPLIT_embeddings.npy): expected "
-      f"config.data.source='precomputed' or config.model.image='tower', found {config.data.source!r}"
-    )
-  if model.text == 'tower' and config.data.pack:
-    raise UserError(
-      "config.data.pack is True, expected False: a text tower (config.model.text='tower') takes one text a row"
-    )
-
-
-def takes_embeddings(model: ml_collections.ConfigDict) -> bool:
-  """Whether the section `model` describes one that begins with embeddings which stand beside the features."""
-  return model.start == 'zero_shot' and model.image == 'regions'
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

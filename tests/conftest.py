@@ -5,7 +5,9 @@ import pathlib
 
 # Most of the tests' time is XLA's: equal programs are compiled once, here and in the processes that tests start.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'xla'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+# LLVM's passes over programs that run for milliseconds; XLA's own (fusion, memory, collectives) are those of users.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 import jax
 import jaxtyping
@@ -14,6 +16,11 @@ import pytest
 from absl import flags
 
 jaxtyping.install_import_hook('hrem_jax.ops', 'beartype.beartype')
+from hrem_jax.ops import relations
+
+# Each width of the graph is a program of its own in every step. All 14 are in test_relations, and in the processes that
+# tests start.
+relations.CPU = relations.CPU._replace(num_widths=3)
 flags.FLAGS.mark_as_parsed()  # grain reads flags, and tests have no absl.app.run
 
 

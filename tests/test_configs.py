@@ -95,7 +95,7 @@ def test_settings_that_cannot_work_are_named(key, value, message):
     configuration.validate(config, num_devices=4)
 
 
-TOWER = {'model.text': 'tower', 'model.weights': 'clip', 'data.pack': False}
+TOWER = {'model.text': 'tower', 'model.weights': 'clip'}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ TOWER = {'model.text': 'tower', 'model.weights': 'clip', 'data.pack': False}
   [
     ({'model.start': 'zeroshot'}, r"config.model.start is 'zeroshot', expected 'random' or 'zero_shot'"),
     ({'model.image': 'pixels'}, r"config.model.image is 'pixels', expected 'regions' or 'tower'"),
-    ({**TOWER, 'data.pack': True}, r'config.data.pack is True, expected False: a text tower'),
+    ({**TOWER, 'model.text_tower.causal': False}, r'config.data.pack is True, expected False: the text tower looks at'),
     ({**TOWER, 'model.weights': ''}, r'config.model.weights is empty, expected the folder of the text tower for'),
     ({'model.image': 'tower'}, r'config.model.image_weights is empty, expected the folder of the vision tower for'),
     (

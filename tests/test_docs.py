@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import synthetic
 from numpy.testing import assert_allclose
+from small_pictures import random_picture
+from tower_folders import FOLDERS, GRID
 
 import hrem_jax
 from hrem_jax.retrieval.export import export
@@ -65,6 +67,19 @@ def test_plain_orbax_and_the_export(folder, inputs):
   projection = inputs['state']['params']['image_encoder']['projection']['linear']['kernel']
   np.testing.assert_array_equal(inputs['kernel'], projection)
   assert inputs['sizes']['embedding_size'] == 32
+
+
+def test_the_towers_example(tmp_path):
+  for number, name in enumerate(('a.jpg', 'b.jpg', 'c.jpg')):
+    random_picture(number).save(tmp_path / name)
+  (code,) = python_of('docs/encoders.md', tmp_path)
+  code = code.replace("'siglip2-base-patch16-256'", repr(str(FOLDERS / 'siglip')))
+  code = code.replace('open(name)', 'open(root / name)')
+  values = {'root': tmp_path}
+  exec(code, values)
+  assert values['regions'].shape == (3, *GRID, 14)
+  assert values['similarity'].shape == (3, 2)
+  assert np.abs(values['similarity']).max() <= 1 + 1e-6
 
 
 def test_every_section_that_the_code_cites_is_there():

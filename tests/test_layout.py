@@ -8,12 +8,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'allowed', 'errors'},
-  {'command_line', 'configuration', 'distributed', 'files', 'sharding', 'variants'},
+  {'command_line', 'distributed', 'files', 'sharding', 'tower_rules', 'variants'},
+  {'configuration'},
   {'data', 'models'},
   {'ports'},
   {'extraction', 'retrieval'},
   {'search', 'training'},
-  {'report'},
+  {'report', 'serving'},
   {'commands', 'main'},
   {'cli'},
   {'__main__'},

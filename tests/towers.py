@@ -15,7 +15,7 @@ def tower_config(*, image: str = 'regions', causal: bool = True):
   )
   config.model.image_tower.update(**SIZES, image_size=12, patch_size=4, projection_size=16)
   config.model.update(start='zero_shot', text='tower', weights='a folder', image=image, embedding_size=16, num_heads=4)
-  config.model.update(region_size=48 if image == 'tower' else 13, dropout=0.0)
+  config.model.update(region_size=48 if image == 'tower' else 13, dropout=0.0, image_graph=False, text_graph=False)
   if image == 'tower':
     config.model.image_weights = 'a folder'
   config.model.association.top_k = 3

@@ -9,7 +9,6 @@ import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from hrem_jax.configuration import takes_embeddings
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.packing import Layout, balanced_order, lay_out, pack_rows, round_up, usual_rows
@@ -17,6 +16,7 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.data.samplers import make_sampler
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
+from hrem_jax.tower_rules import takes_embeddings
 
 
 def bucket_for(length: int, buckets: tuple[int, ...]) -> int:

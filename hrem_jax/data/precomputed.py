@@ -7,10 +7,10 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from hrem_jax.configuration import takes_embeddings
 from hrem_jax.data.captions import assign_owners, image_ids, read_lines
 from hrem_jax.data.features import RegionFeatures
 from hrem_jax.errors import UserError
+from hrem_jax.tower_rules import takes_embeddings
 
 SUFFIX = '_precomp'  # of the folder of a data set
 GALLERY = 'gallery'  # the split of pictures without captions: there is no gallery_caps.txt

@@ -48,7 +48,7 @@ class TextTokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     self.pad, self.start, self.end, self.unknown, self.mask = _special_tokens(tokenizer, source)
-    self._has_spaces = tokenizer.token_to_id(_SPACE) is not None
+    self._has_spaces = self.mask is None and any(piece.startswith(_SPACE) for piece in tokenizer.get_vocab())
 
   @property
   def num_special(self) -> int:
@@ -78,6 +78,8 @@ class TextTokenizer:
 
   def word(self, tokens: Sequence[int]) -> str:
     """The word that some tokens are the pieces of."""
+    if self._has_spaces:
+      return ''.join(self.pieces(tokens)).replace(_SPACE, ' ').strip()
     if self.mask is None:
       whole = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
       return whole.replace('</w>', ' ').strip()  # CLIP's end of a word

@@ -1,12 +1,16 @@
 """Picture files to RGB, whatever is in them; what cannot be read says why."""
 
 import hashlib
+import io
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from hrem_jax.errors import one_line
 
 # Those that hold photographs. Not all that Pillow knows: it would start Ghostscript for a file that says it is EPS.
 Image.init()  # else it looks for plugins when asked to open, and not for all
@@ -23,6 +27,10 @@ class UnreadablePicture(Exception):
   """A picture that is left out; its message is the reason, in one line."""
 
 
+class TooManyPixels(UnreadablePicture):
+  """A picture that would take too much memory."""
+
+
 @contextmanager
 def open_picture(path: pathlib.Path) -> Iterator[tuple[Image.Image, str]]:
   """The picture as RGB, turned as its EXIF says, and the SHA-256 of its file.
@@ -34,17 +42,38 @@ def open_picture(path: pathlib.Path) -> Iterator[tuple[Image.Image, str]]:
     with path.open('rb') as file:
       digest = hashlib.file_digest(file, 'sha256').hexdigest()
       file.seek(0)
-      with Image.open(file, formats=FORMATS) as opened:
-        _check_size(*opened.size)
-        opened.load()
-        picture = to_rgb(_turned(opened))
-  except UnreadablePicture:
-    raise
+      picture = decode(file)
   except FileNotFoundError as error:
     raise UnreadablePicture('no such file') from error
-  except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, OverflowError and more
-    raise UnreadablePicture(_reason(error, path)) from error
+  except OSError as error:
+    raise UnreadablePicture('a folder' if path.is_dir() else _reason(error)) from error
   yield picture, digest
+
+
+def decode(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+  """The picture in an open file as RGB, turned as its EXIF says.
+
+  Args:
+    file: Read from where it stands.
+    max_pixels: Of a picture, at most; told by its header, before anything is unpacked.
+
+  Raises:
+    UnreadablePicture: It is damaged or cut off, of another kind, or of an absurd size (TooManyPixels).
+  """
+  try:
+    with Image.open(file, formats=FORMATS) as opened:
+      _check_size(*opened.size, max_pixels)
+      opened.load()
+      return to_rgb(_turned(opened))
+  except UnreadablePicture:
+    raise
+  except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    raise TooManyPixels(_reason(error)) from error
+  except Image.UnidentifiedImageError as error:
+    is_empty = not file.seek(0, io.SEEK_END)
+    raise UnreadablePicture('empty' if is_empty else f'not one of {", ".join(FORMATS)}, or damaged') from error
+  except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, OverflowError and more
+    raise UnreadablePicture(_reason(error)) from error
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -79,17 +108,12 @@ def _turned(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _check_size(width: int, height: int) -> None:
-  if width * height > MAX_PIXELS:
-    raise UnreadablePicture(f'{width} x {height} pixels, more than {MAX_PIXELS:,}')
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+  if width * height > max_pixels:
+    raise TooManyPixels(f'{width} x {height} pixels, more than {max_pixels:,}')
   if max(width, height) > MAX_RATIO * min(width, height):
     raise UnreadablePicture(f'{width} x {height} pixels, one side more than {MAX_RATIO} times the other')
 
 
-def _reason(error: Exception, path: pathlib.Path) -> str:
-  if path.is_dir():
-    return 'a folder'
-  if isinstance(error, Image.UnidentifiedImageError):
-    return 'empty' if not path.stat().st_size else f'not one of {", ".join(FORMATS)}, or damaged'
-  message = ' '.join((getattr(error, 'strerror', None) or str(error)).split())
-  return message.replace(str(path), path.name) or type(error).__name__
+def _reason(error: Exception) -> str:
+  return one_line(getattr(error, 'strerror', None) or error) or type(error).__name__

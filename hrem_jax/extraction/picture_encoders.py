@@ -98,7 +98,8 @@ ENCODERS: dict[str, Callable[[str], PictureEncoder]] = {
 
 
 def _encoder(name, module, variables, preprocessing, grid, feature_size, **more) -> PictureEncoder:
-  settings, sha256 = dataclasses.asdict(preprocessing), preprocessing_sha256(preprocessing)
+  settings = json.loads(json.dumps(dataclasses.asdict(preprocessing)))  # as a file will have it
+  sha256 = preprocessing_sha256(preprocessing)
   provenance = dict(
     encoder=name, feature_size=feature_size, preprocessing=settings, preprocessing_sha256=sha256, **more
   )

@@ -1,5 +1,7 @@
 """The whole matcher: two encoders and, while training, the relations among the instances of a batch."""
 
+import functools
+
 import flax
 import flax.linen as nn
 import jax
@@ -126,6 +128,7 @@ def build_model(config: ml_collections.ConfigDict) -> HREM:
   )
 
 
+@functools.partial(jax.jit, static_argnames=('model', 'region_size'))  # one program instead of one per initializer
 def init_variables(model: HREM, rng: jax.Array, *, region_size: int) -> dict:
   """Parameters and batch statistics of all parts, from shapes alone: `{'params': ..., 'batch_stats': ...}`."""
   tower, embeddings, real = model.image_encoder.tower, None, jnp.ones((2, 2), bool)

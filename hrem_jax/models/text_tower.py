@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hrem_jax.models.pre_norm import LayerSizes, layer_norm, pre_norm_stack
+from hrem_jax.ops.packing import Packing, attention_mask, unpack
 from hrem_jax.ops.pooling import l2_normalize
 
 embedding_init = nn.initializers.normal(0.02)
@@ -37,21 +38,35 @@ class TextTower(nn.Module):
   remat: bool = False  # the backward pass computes each layer again instead of remembering its inside
 
   @nn.compact
-  def __call__(self, tokens: Int[Array, 't w']) -> TextFeatures:
-    """Args: `tokens` of `Towers.tokenize`: start and end included, padded."""
-    width = tokens.shape[1]
+  def __call__(self, tokens: Int[Array, 't w'], packing: Packing | None = None) -> TextFeatures:
+    """A text's words and embedding.
+
+    Args:
+      tokens: Of `Towers.tokenize`: start and end included, padded.
+      packing: Of a causal tower, whose rows of tokens then hold several texts `[p l]`, and so do the words; embeddings
+        are one per text.
+    """
+    width = tokens.shape[1] if packing is None else packing.index.shape[2]  # of one text
+    positions = slice(width) if packing is None else packing.positions
     if width > self.max_positions:
       raise ValueError(f'the tower has {self.max_positions} positions, the batch has {width} tokens')
 
     def table(name: str, rows: int) -> Array:
       return self.param(name, embedding_init, (rows, self.layers.hidden_size))
 
-    x = table('word_embeddings', self.vocab_size)[tokens] + table('position_embeddings', self.max_positions)[:width]
-    mask = jnp.tril(jnp.ones((width, width), bool))[None] if self.causal else None
+    x = table('word_embeddings', self.vocab_size)[tokens]
+    x = x + table('position_embeddings', self.max_positions)[positions]
+    mask = jnp.tril(jnp.ones(2 * tokens.shape[1:], bool))[None] if self.causal else None
+    if packing is not None:
+      mask = mask & attention_mask(jnp.asarray(packing.captions) >= 0, packing)
     x = pre_norm_stack(self.layers, x.astype(self.dtype), mask, dtype=self.dtype, remat=self.remat)
     words = layer_norm(self.layers.norm_epsilon, 'final_norm', x)
     projection = nn.Dense(self.projection_size, use_bias=not self.causal, dtype=self.dtype, name='projection')
-    pooled = projection(words[jnp.arange(len(words)), self._pooled_at(tokens)])
+    if packing is None:
+      texts, places = words, self._pooled_at(tokens)
+    else:
+      texts, places = unpack(words, packing), jnp.sum(packing.mask, axis=2).ravel() - 1
+    pooled = projection(texts[jnp.arange(len(texts)), places])
     return TextFeatures(words, l2_normalize(pooled.astype(jnp.promote_types(pooled.dtype, jnp.float32))))
 
   def _pooled_at(self, tokens: Int[Array, 't w']) -> Int[Array, ' t']:

@@ -24,11 +24,11 @@ class WordTower(TextTower):
   def __call__(
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
   ) -> TextFeatures:
-    """One text a row, without `packing`. A tower that looks at padding gets as much of it as in its own training."""
-    if packing is not None:
-      raise ValueError('a text tower takes one text a row')
+    """A tower that looks at padding gets as much of it as in its own training, and one text a row."""
     if self.causal:
-      return super().__call__(tokens)
+      return super().__call__(tokens, packing)
+    if packing is not None:
+      raise ValueError('a text tower that looks at padding takes one text a row')
     width, num_places = tokens.shape[1], self.max_positions
     padding = [(0, 0), (0, num_places - width)]
     tokens = jnp.pad(jnp.where(mask, tokens, self.pad_token), padding, constant_values=self.pad_token)

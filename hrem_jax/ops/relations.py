@@ -4,6 +4,7 @@ Everything here sees the whole global batch. `n = i + t` instances, images first
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax
@@ -17,6 +18,22 @@ from hrem_jax.ops.pooling import l2_normalize, largest
 PRECISION = jax.lax.Precision.HIGHEST
 
 
+def insert_largest(
+  x: Float[Array, 'b k i'], mask: Bool[Array, '#b k #i'], *, count: int
+) -> Float[Array, 'b {count} i']:
+  """`pooling.largest` without a gradient: each fragment is inserted into the sorted list of those before it."""
+
+  def insert(position, found):
+    fragment = jax.lax.dynamic_slice_in_dim(real, position, 1, axis=1)
+    better = jnp.concatenate([jnp.full_like(fragment, jnp.inf), found[:, :-1]], axis=1)  # who stands one place before
+    return jnp.maximum(found, jnp.minimum(better, fragment))
+
+  real = jnp.where(mask, x, -jnp.inf)
+  nothing = jnp.full((x.shape[0], count, x.shape[2]), -jnp.inf, x.dtype)
+  found = jax.lax.fori_loop(0, x.shape[1], insert, nothing, unroll=2)
+  return jnp.where(jnp.isfinite(found), found, 0.0)
+
+
 class Tiling(NamedTuple):
   """How the streamed graph is cut: `block_size` texts at a time, each block cut to one of `num_widths` widths.
 
@@ -25,11 +42,13 @@ class Tiling(NamedTuple):
 
   block_size: int
   num_widths: int
+  largest: Callable = largest  # how the best matches are chosen
 
 
-CPU = Tiling(block_size=8, num_widths=14)  # no work on padding; time does not depend much on the size, memory does
-# A choice made as it runs waits for the host: few large blocks in few widths beat the last padding saved, and every
-# program more costs seconds to compile.
+# No work on padding; time does not depend much on the block's size, memory does. Insertion reads each match once.
+CPU = Tiling(block_size=8, num_widths=14, largest=insert_largest)
+# A choice made as it runs waits for the host: few large blocks in few widths beat the last padding saved, every program
+# more costs seconds to compile, and so few passes beat a loop over fragments.
 ACCELERATOR = Tiling(block_size=32, num_widths=3)
 
 
@@ -87,6 +106,7 @@ def relate_block(
   region_mask: Bool[Array, 'r i'],
   *,
   top_k: int,
+  largest: Callable,
 ) -> tuple[InterRelations, InterRelations]:
   """Some texts with all images, axes swapped: `(i2t, t2i)` with `mean` `[b, i]` and `strongest` `[b, k, i]`.
 
@@ -141,7 +161,8 @@ def fragment_relations(
 
 
 def _stream(regions, region_mask, words, word_mask, *, top_k: int, tiling: Tiling):
-  regions = jnp.transpose(l2_normalize(regions), (2, 1, 0))  # [d, r, i]
+  # Normalised first: fused into the transposition every norm would be read across the rows of a cache line.
+  regions = jnp.transpose(jax.lax.optimization_barrier(l2_normalize(regions)), (2, 1, 0))  # [d, r, i]
   region_mask = region_mask.T
   num_texts, max_width = word_mask.shape
   used = jnp.max(jnp.where(word_mask, jnp.arange(1, max_width + 1), 0), axis=1)  # width that a text needs
@@ -153,7 +174,8 @@ def _stream(regions, region_mask, words, word_mask, *, top_k: int, tiling: Tilin
 
   def relate(width: int, block):
     block_words = l2_normalize(words[block, :width])
-    return relate_block(block_words, word_mask[block, :width], regions, region_mask, top_k=top_k)
+    options = dict(top_k=top_k, largest=tiling.largest)
+    return relate_block(block_words, word_mask[block, :width], regions, region_mask, **options)
 
   step = -(-max_width // tiling.num_widths)
   programs = [functools.partial(relate, min(width, max_width)) for width in range(step, max_width + step, step)]

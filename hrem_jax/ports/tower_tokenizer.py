@@ -1,4 +1,4 @@
-"""Texts to the tokens of a text tower, cut and padded as in its training: `tokenizer.json` by `tokenizers` alone."""
+"""Texts to the tokens of a text tower, cut and padded as in its training, by the library `tokenizers` alone."""
 
 import pathlib
 import re
@@ -14,6 +14,7 @@ from hrem_jax.data.tokenizer import TextTokenizer, from_json
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.files import read_json_object, read_text
 from hrem_jax.ports.json_settings import Settings
+from hrem_jax.ports.sentencepiece_model import read_sentencepiece
 
 _CLIP_TOKENS = {'bos_token': '<|startoftext|>', 'eos_token': '<|endoftext|>', 'pad_token': '<|endoftext|>'}
 _SIGLIP_TOKENS = {'eos_token': '</s>', 'pad_token': '</s>', 'do_lower_case': True}
@@ -82,29 +83,20 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
   """The tokenizer of a folder of two towers.
 
   Args:
-    folder: Has `tokenizer.json`; of a SigLIP `tokenizer_config.json`, too, which tells the kinds apart.
+    folder: Has `tokenizer.json` (a first SigLIP: `spiece.model` or that), and `tokenizer_config.json`, which tells the
+      kinds of SigLIP apart; a CLIP may lack it.
     family: 'clip' or 'siglip'.
     width: Positions of the text tower.
 
   Raises:
     UserError: A file is missing or damaged, or a special token is not in the vocabulary.
   """
-  path, config = folder / 'tokenizer.json', folder / 'tokenizer_config.json'
-  if not path.is_file():
-    raise UserError(
-      f'{path}: no such file; on a machine with transformers, '
-      "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it from the folder's vocabulary"
-    )
+  config = folder / 'tokenizer_config.json'
   if family == 'siglip' and not config.is_file():
     raise UserError(f'{config}: no such file; it says how texts of a SigLIP are cleaned and padded')
-  try:
-    tokenizer = tokenizers.Tokenizer.from_str(read_text(path))
-  except UserError:
-    raise
-  except Exception as error:  # the library raises bare Exception
-    raise UserError(f'{path}: not a tokenizer file: {one_line(error)}') from error
   defaults = _CLIP_TOKENS if family == 'clip' else _SIGLIP_TOKENS
   settings = Settings(config, read_json_object(config) if config.is_file() else {}, defaults)
+  path, tokenizer = _read_pieces(folder, is_first_siglip=family == 'siglip' and _is_first_siglip(settings))
 
   def number(key: str) -> int:
     value = settings.get(key)
@@ -115,7 +107,7 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
     return found
 
   steps = [*_cleaning(family, settings), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
-  if len(steps) > 1:
+  if steps:
     tokenizer.normalizer = normalizers.Sequence(steps)
   return TowerTokenizer(
     tokenizer,
@@ -127,6 +119,27 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
   )
 
 
+def _is_first_siglip(settings: Settings) -> bool:
+  return str(settings.get('tokenizer_class')).startswith('SiglipTokenizer')
+
+
+def _read_pieces(folder: pathlib.Path, *, is_first_siglip: bool) -> tuple[pathlib.Path, tokenizers.Tokenizer]:
+  """The file with the vocabulary, and what it says. The published program of the first SigLIP reads `spiece.model`."""
+  path, original = folder / 'tokenizer.json', folder / 'spiece.model'
+  if is_first_siglip and original.is_file():
+    return original, read_sentencepiece(original)
+  if not path.is_file():
+    raise UserError(
+      f'{path}: no such file{" (nor spiece.model)" if is_first_siglip else ""}; on a machine with transformers, '
+      "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it from the folder's vocabulary"
+    )
+  text = read_text(path)
+  try:
+    return path, tokenizers.Tokenizer.from_str(text)
+  except Exception as error:  # the library raises bare Exception
+    raise UserError(f'{path}: not a tokenizer file: {one_line(error)}') from error
+
+
 def _cleaning(family: str, settings: Settings) -> list[normalizers.Normalizer]:
   """What the texts of a family lost before they were cut into pieces, where the tokenizer's file may not say so.
 
@@ -136,7 +149,7 @@ def _cleaning(family: str, settings: Settings) -> list[normalizers.Normalizer]:
   if family == 'clip':
     return []
   lower = [normalizers.Lowercase()]
-  if not str(settings.get('tokenizer_class')).startswith('SiglipTokenizer'):
+  if not _is_first_siglip(settings):
     return lower
   punctuation = tokenizers.Regex(f'[{re.escape(string.punctuation)}]')
   return [

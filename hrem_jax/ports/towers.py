@@ -66,7 +66,7 @@ def open_towers(folder: str | pathlib.Path) -> Towers:
   """Both towers of a folder of a CLIP or SigLIP.
 
   Args:
-    folder: Has `config.json`, `preprocessor_config.json`, `tokenizer.json` and safetensors, single or sharded.
+    folder: Has `config.json`, `preprocessor_config.json`, a tokenizer and safetensors, single or sharded.
 
   Raises:
     UserError: A file is missing, damaged or of another kind, or the folder has no text tower.
@@ -146,11 +146,11 @@ def _text_side(folder: pathlib.Path, config: TowerConfig, tensors: FolderTensors
   tokenize = read_tower_tokenizer(folder, config.family, module.max_positions)
   if tokenize.largest_token >= module.vocab_size:
     raise UserError(
-      f'{folder}: tokenizer.json has the token {tokenize.largest_token}, config.json has {module.vocab_size} of them'
+      f'{folder}: the tokenizer has the token {tokenize.largest_token}, config.json has {module.vocab_size} of them'
     )
   if module.end_token not in (None, tokenize.end):
     raise UserError(
-      f'{folder}: the end token is {tokenize.end} in tokenizer.json, {module.end_token} in config.json (eos_token_id)'
+      f'{folder}: the end token is {tokenize.end} of the tokenizer, {module.end_token} in config.json (eos_token_id)'
     )
   prefix = _prefix(tensors, 'embeddings.token_embedding.weight')
   entries = tower_names.clip_text_entries if config.family == 'clip' else tower_names.siglip_text_entries

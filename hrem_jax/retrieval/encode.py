@@ -15,23 +15,14 @@ from hrem_jax.sharding import replicated, split_rows
 
 
 class DataEncoder:
-  """Encodes with compiled functions that are kept: make one per run and call it as often as needed.
+  """Encodes with compiled functions that are kept: encoders of equal models on equal devices share them.
 
   Every process encodes the whole set together with the others and gets all of it.
   """
 
   def __init__(self, model: HREM, mesh: Mesh, *, chunk_size: int):
     self._mesh, self._chunk_size, self._takes_embeddings = mesh, chunk_size, model.takes_embeddings
-
-    def compiled(method: str):
-      encode = functools.partial(model.apply, method=method)
-      return jax.jit(
-        lambda variables, inputs: encode(variables, *inputs).embedding,
-        in_shardings=(replicated(mesh), split_rows(mesh)),
-        out_shardings=replicated(mesh),
-      )
-
-    self._images, self._texts = compiled('encode_images'), compiled('encode_texts')
+    self._images, self._texts = (_compiled(model, mesh, method) for method in ('encode_images', 'encode_texts'))
 
   def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
     """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
@@ -72,6 +63,16 @@ class DataEncoder:
   def _global(self, rows: np.ndarray) -> jax.Array:
     """Every process has all rows; each device takes its own."""
     return jax.make_array_from_callback(rows.shape, split_rows(self._mesh), lambda where: rows[where])
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(model: HREM, mesh: Mesh, method: str):
+  """From variables and what the method takes of each row to embeddings."""
+  return jax.jit(
+    lambda variables, inputs: model.apply(variables, *inputs, method=method).embedding,
+    in_shardings=(replicated(mesh), split_rows(mesh)),
+    out_shardings=replicated(mesh),
+  )
 
 
 def _store(embeddings: np.ndarray | None, index: np.ndarray, encoded: jax.Array, count: int) -> np.ndarray:

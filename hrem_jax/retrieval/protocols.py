@@ -77,12 +77,6 @@ def evaluate(
   return protocols[protocol](rank)
 
 
-def by_chance(owner: Int[np.ndarray, 't'], num_images: int, *, protocol: str = 'all') -> Metrics:
-  """The metrics of a model that scores every pair alike: what guessing is worth on such a set."""
-  alike = [np.zeros((count, 1), np.float32) for count in (num_images, len(owner))]
-  return evaluate(*alike, owner, protocol=protocol, ties='expected')
-
-
 def _mean_of_folds(rank: Callable[[slice], Metrics]) -> Metrics:
   """Every figure, medians and mean ranks included, averaged over the five folds; each fold's rSum beside them."""
   size = COCO_IMAGES // COCO_FOLDS
@@ -116,7 +110,7 @@ def format_table(metrics: Metrics, chance: Metrics | None = None, zero_shot: Met
 
   Args:
     metrics: What `evaluate` returned, for any protocol.
-    chance: What `by_chance` returned for the same set: its rSum stands below that of the model.
+    chance: The same of a model that scores every pair alike: its rSum stands below that of the model.
     zero_shot: Of the pretrained encoders that the model began with: a line below each of the model.
 
   Returns:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from hrem_jax.configuration import takes_embeddings
 from hrem_jax.data.pipeline import image_inputs
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import tokenize
@@ -19,6 +18,7 @@ from hrem_jax.errors import UserError
 from hrem_jax.retrieval.matcher import restore
 from hrem_jax.search.data_pictures import DataPictures, Rows
 from hrem_jax.search.picture_queries import PictureQueries
+from hrem_jax.tower_rules import takes_embeddings
 
 
 class RunEncoder:

@@ -23,6 +23,7 @@ CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
 READ = (
   *('data.source', 'data.directory', 'data.name', 'data.sampler', 'data.min_word_count', 'evaluation'),
   *('model.region_size', 'model.text', 'model.weights', 'model.vocabulary', 'model.word_vectors', 'model.bigru'),
+  *('model.start', 'model.image', 'model.image_weights', 'data.length_buckets'),
   'training.batch_size',
 )  # what decides which files are read, and whether they fit
 COLUMNS = {'i2t/r1': 'i2t R@1', 'i2t/r5': 'R@5', 't2i/r1': 't2i R@1', 't2i/r5': 'R@5', 'rsum': 'rSum'}

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import pathlib
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +18,10 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from hrem_jax.errors import UserError, one_line, say
-from hrem_jax.retrieval.checksums import verify, write_checksums
+from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import CHECKPOINTS, check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.guard import all_finite
+from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
@@ -52,6 +55,7 @@ class Checkpoints:
       todelete_subdir=DELETED,  # a run killed while it deletes leaves no half of a checkpoint
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
+    hush()
     self._all_finite = jax.jit(all_finite)
     self._thread, self._sealing = futures.ThreadPoolExecutor(1), []
     self._is_closing = threading.Event()
@@ -100,13 +104,16 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Orbax tells of a disk that cannot be written with a ValueError, in the middle of other threads' complaints."""
+    """What Orbax raises, often later and of other kinds than the system's, where a disk cannot be written."""
     try:
       yield
     except Exception as error:
-      if 'os_error_code' not in str(error):
+      if not isinstance(error, OSError) and 'os_error_code' not in str(error):
         raise
-      raise UserError(f'{self._folder}: a checkpoint cannot be written: {one_line(error)[-200:]}') from error
+      raise UserError(
+        f'{self._folder}: a checkpoint cannot be written: {_reason(error)}; expected are files that this user may '
+        'write, and room for one checkpoint more than those that are kept'
+      ) from error
 
   def _seal(self, folder: pathlib.Path) -> None:
     """Adds checksums to a checkpoint as soon as it is there; without them it is no less a checkpoint."""
@@ -159,11 +166,19 @@ class Checkpoints:
   def _check_best(self, newest: int) -> None:
     """Now, not at the end of the training: what chooses among the others can then be trained for."""
     while (best := self._manager.best_step()) not in (None, newest):
-      found, reason = self._try(restore_variables, self._workdir, best)
-      if found is not None:
+      _, reason = self._try(self._check, best)
+      if not reason:
         return
       _set_aside(self._folder, {best: reason})
       self._manager.reload()
+
+  def _check(self, step: int) -> None:
+    """Raises where a checkpoint cannot be evaluated; where there are checksums, no array is read for it."""
+    folder = self._folder / str(step)
+    if (folder / CHECKSUMS).is_file():
+      verify(folder)
+    else:
+      restore_variables(self._workdir, step)
 
   def _set_aside_without_scores(self) -> None:
     """Orbax reads all scores when it opens the folder, and one that cannot be read would be the end."""
@@ -208,6 +223,14 @@ class Checkpoints:
     """Deletes the files of checkpoints that are not kept any more."""
     if jax.process_index() == 0:
       shutil.rmtree(self._folder / DELETED, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+  """What the system says, taken out of the pages in which tensorstore and Orbax wrap it."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  found = re.findall(r"os_error_code='(\d+)'", str(error))
+  return os.strerror(int(found[-1])) if found else one_line(error)[-200:]
 
 
 def _none_is_whole(folder: pathlib.Path, damaged: dict[int, str]) -> str:

@@ -93,7 +93,8 @@ def _run_steps(
 
   if first_step == 0 and config.model.start == 'zero_shot':
     # What training begins with is a candidate, too: a run is never worse than that on the selection split.
-    checkpoints.save(state, iterator, _select(evaluator, setup, state, progress))
+    with progress.pause():
+      checkpoints.save(state, iterator, _select(evaluator, setup, state, progress))
   evaluate_every = max(round(config.evaluation.every_epochs * setup.batches.sampler.steps_per_epoch), 1)
   for step in range(first_step + 1, setup.num_steps + 1):
     end_if_asked(step - 1)

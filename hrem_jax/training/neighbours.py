@@ -53,8 +53,7 @@ class Neighbours:
     """Process 0 finds them in the workdir or makes them; all processes get its."""
     path, started = self._folder / f'{phase}.npy', time.perf_counter()
     is_stored = bool(multihost_utils.broadcast_one_to_all(np.asarray(path.is_file())))
-    wanted, is_random = self._config.data.neighbours.features, self._config.model.start == 'random'
-    kind = 'stored' if is_stored else 'regions' if phase == 0 and is_random else wanted
+    kind = 'stored' if is_stored else 'regions' if phase == 0 else self._config.data.neighbours.features
     embeddings = None
     if kind == 'embeddings':  # by all processes together
       embeddings = encoder.encode_images(state.variables, self._split.features)

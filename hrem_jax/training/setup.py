@@ -190,8 +190,8 @@ def _read_weights(config: ml_collections.ConfigDict, params: dict) -> dict:
 def first_state(setup: Setup, mesh: Mesh) -> TrainState:
   """Random parameters from the seed, pretrained ones in their place, on all devices."""
   config = setup.run.config
-  init = jax.jit(lambda rng: init_variables(setup.run.model, rng, region_size=config.model.region_size))
-  variables = jax.device_get(init(jax.random.key(config.training.seed)))
+  rng = jax.random.key(config.training.seed)
+  variables = jax.device_get(init_variables(setup.run.model, rng, region_size=config.model.region_size))
   variables['params'] = _read_weights(config, variables['params'])
   if config.model.word_vectors:
     language_model = variables['params']['text_encoder']['language_model']

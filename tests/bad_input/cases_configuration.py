@@ -90,6 +90,26 @@ CASES = [
     'length_buckets is .*expected increasing',
     with_line("config.data.length_buckets = ('a', 'b')"),
   ),
+  Case(
+    'a zero-shot start without a text tower',
+    f'{TRAIN} --config.model.start=zero_shot',
+    "start='zero_shot' begins with what a text tower makes of texts: expected .* found 'bigru'",
+  ),
+  Case(
+    'a text tower without its folder',
+    f'{TRAIN} --config.model.text=tower',
+    'config.model.weights is empty, expected the folder of the text tower',
+  ),
+  Case(
+    'a text tower with packing that it cannot have',
+    f'{TRAIN} --config.model.text=tower --config.model.weights=W/siglip --config.model.text_tower.causal=False',
+    'config.data.pack is True, expected False',
+  ),
+  Case(
+    'a vision tower that is not there',
+    f'{TRAIN} --config.model.image=tower --config.model.image_weights=W/nothing',
+    "config.model.image_weights='nothing': no such folder",
+  ),
   Case('a protocol for other data', f'{TRAIN} --config.evaluation.protocol=coco', 'coco'),
   Case(
     'a test split that is not there',
@@ -105,6 +125,23 @@ CASES = [
   Case('a variant of no setting', 'main --config=configs/demo.py:fusion+ --workdir=W/new', 'part 2 of 2 is empty'),
   Case('a variant for a table only', 'main --config=configs/demo.py:full --workdir=W/new', 'python -m hrem_jax ablate'),
   Case('processes half told', f'{TRAIN} --num_processes=2', '--coordinator and --process_id missing'),
+  Case('a coordinator alone', f'{TRAIN} --coordinator=host:1234', '--num_processes and --process_id missing'),
+  Case(
+    'a coordinator without a port',
+    f'{TRAIN} --coordinator=host --num_processes=2 --process_id=1',
+    "--coordinator is 'host', expected HOST:PORT with a port from 1 to 65535",
+  ),
+  Case(
+    'a process beyond their number',
+    f'{TRAIN} --coordinator=host:1234 --num_processes=2 --process_id=2',
+    '--process_id is 2, expected 0 to 1',
+  ),
+  Case(
+    'no process',
+    f'{TRAIN} --coordinator=host:1234 --num_processes=0 --process_id=0',
+    '--num_processes is 0, expected at least 1',
+  ),
+  Case('a word for the number of a process', f'{TRAIN} --process_id=first', 'flag --process_id=first: invalid literal'),
   Case(
     'config.json of a workdir is no JSON',
     EVALUATE,

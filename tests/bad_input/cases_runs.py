@@ -257,4 +257,11 @@ CASES = [
     'prepare-demo --output W/file/new --num-train 1 --num-dev 1 --num-test 1',
     'file/new: Not a directory',
   ),
+  Case('serve of nothing', 'serve W/nothing --port 0', 'nothing: no index there'),
+  Case('serve: no such port', 'serve W/nothing --port 70000', '--port 70000: expected 0 to 65535'),
+  Case(
+    'serve: an address of another machine',
+    'serve W/nothing --host 203.0.113.1 --port 0',
+    '--host 203.0.113.1 --port 0: cannot listen there: ',
+  ),
 ]

@@ -6,14 +6,25 @@ import re
 import shutil
 import tempfile
 
-from bad_input import cases_configuration, cases_data, cases_runs, cases_search, cases_weights, world
+from bad_input import (
+  cases_configuration,
+  cases_data,
+  cases_encoders,
+  cases_pictures,
+  cases_runs,
+  cases_search,
+  cases_weights,
+  world,
+)
 from bad_input.table import Case, attempt
 
 THEMES = {
   'Data sets': cases_data.CASES,
   'Configurations and flags': cases_configuration.CASES,
   'Weights, vocabularies, checkpoints of the release': cases_weights.CASES,
+  'Encoders of pictures': cases_encoders.CASES,
   'Workdirs, checkpoints, TFDS, commands, disks': cases_runs.CASES,
+  'Own pictures, transfer, caption ids, systems that refuse': cases_pictures.CASES,
   'Indexes and searches': cases_search.CASES,
 }
 PATH = pathlib.Path(__file__).parent.parent.parent / 'docs' / 'errors.md'

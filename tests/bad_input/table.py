@@ -30,6 +30,7 @@ class Case:
     message: A regular expression that is found in the line, the folder of the world taken out.
     breaks: Changes the world.
     begun: The training was under way: these paths may be new, and lines of its progress stand before the message.
+    under: Holds while the command runs, given the world: a system that refuses (see `refusing.py`).
   """
 
   what: str
@@ -37,6 +38,7 @@ class Case:
   message: str
   breaks: Break = lambda world: None
   begun: tuple[str, ...] = ()
+  under: Callable[[pathlib.Path], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def attempt(case: Case, world: pathlib.Path) -> Outcome:
   errors, status, is_main = io.StringIO(), 0, arguments[:1] == ['main']
   arguments = arguments[1:] if is_main else arguments
   argv = mock.patch.object(sys, 'argv', ['hrem_jax', *arguments])  # settings are looked for there, too
-  with argv, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+  with argv, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors), case.under(world):
     try:
       main() if is_main else cli.run(arguments)
     except SystemExit as end:

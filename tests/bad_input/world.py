@@ -6,7 +6,9 @@ import shutil
 
 import numpy as np
 import safetensors.numpy
+import small_pictures
 import synthetic
+from small_pictures import make_folder
 
 from hrem_jax import cli
 
@@ -42,8 +44,20 @@ def make(world: pathlib.Path) -> None:
   (world / 'vectors.txt').write_text('\n'.join(vectors) + '\n')
   shutil.copy(GOLDEN / 'model_best.pth', world / 'release.pth')
   (world / 'vocab.txt').write_text('\n'.join([*SPECIAL, *(f'word{number}' for number in range(195))]) + '\n')
+  small_pictures.make_folder(world / 'pictures', 4, captions=1)
+  (world / 'table.csv').write_text(''.join(f'{line}\n' for line in ('filepath,title', 'pictures/picture_0.jpg,a dog')))
+  _write_annotations(world)
   (world / 'file').write_text('in the way\n')
   (world / 'empty').mkdir()
+  make_folder(world / 'photos', 2)
+  shutil.copytree(GOLDEN / 'towers' / 'siglip', world / 'siglip')
+
+
+def _write_annotations(world: pathlib.Path) -> None:
+  """What COCO's file of captions would be for the test split."""
+  captions = (world / 'data' / 'tiny_precomp' / 'test_caps.txt').read_text().splitlines()
+  rows = [dict(id=100 + row, image_id=row // 5, caption=caption) for row, caption in enumerate(captions)]
+  (world / 'annotations.json').write_text(json.dumps({'annotations': rows}))
 
 
 def _write_bert(folder: pathlib.Path) -> None:

@@ -157,3 +157,32 @@ def test_a_file_that_has_become_shorter_is_named(tmp_path):
   np.testing.assert_array_equal(split.features.rows(np.array([2, 0, 1]))[0], features[[2, 0, 1]])
   with pytest.raises(UserError, match=r'train_ims.npy: ends within row 3 \(counted from 0\)'):
     split.features.rows(np.array([1, 3]))
+
+
+def test_embeddings_of_the_encoder_are_read_through_the_same_stride(tmp_path):
+  write(tmp_path, repeat=5)
+  embeddings = RNG.normal(size=(20, 3)).astype(np.float32)
+  np.save(tmp_path / 'train_embeddings.npy', embeddings)
+  features = load_split(tmp_path, 'train').features
+  np.testing.assert_array_equal(features.embeddings(np.array([3, 1])), embeddings[[15, 5]])
+  features.check_embeddings(3, 'expected ')
+  with pytest.raises(UserError, match='train_embeddings.npy: embeddings of size 3, expected 4'):
+    features.check_embeddings(4, 'expected ')
+
+
+@pytest.mark.parametrize(
+  ('embeddings', 'message'),
+  [
+    (None, 'train_embeddings.npy: no such file; .* whose embeddings can be compared'),
+    (np.zeros((3, 2), np.float32), 'train_embeddings.npy: 3 rows of float32, expected 4 of float32'),
+    (np.zeros((4, 2)), 'train_embeddings.npy: 4 rows of float64, expected 4 of float32'),
+    (np.zeros(4, np.float32), r'train_embeddings.npy: shape \(4,\), expected 2 dimensions'),
+    (np.full((4, 2), np.nan, np.float32), r'train_embeddings.npy: row 2 \(counted from 0\) holds NaN'),
+  ],
+)
+def test_embeddings_that_cannot_be(tmp_path, embeddings, message):
+  write(tmp_path)
+  if embeddings is not None:
+    np.save(tmp_path / 'train_embeddings.npy', embeddings)
+  with pytest.raises(UserError, match=message):
+    load_split(tmp_path, 'train').features.embeddings(np.array([2, 1]))

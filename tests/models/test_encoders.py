@@ -1,5 +1,7 @@
 """Invariances of the encoders: padding, batch mates and widths do not matter."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,8 +98,10 @@ def test_bfloat16_moves_embeddings_little(encoders):
   images = [jnp.asarray(x) for x in images_and_texts()[0]]
   config = default_config().model
   config.update(embedding_size=32, num_heads=4, region_size=REGION_SIZE, dtype='bfloat16', text='bigru')
-  half = build_model(config).apply(variables, *images, method='encode_images').embedding
-  full = model.apply(variables, *images, method='encode_images').embedding
+  half, full = (
+    jax.jit(functools.partial(each.apply, method='encode_images'))(variables, *images).embedding
+    for each in (build_model(config), model)
+  )
   assert half.dtype == jnp.float32
   assert_allclose(jnp.sum(half * full, axis=1), 1.0, atol=1e-3)
 
@@ -105,16 +109,10 @@ def test_bfloat16_moves_embeddings_little(encoders):
 def test_batch_norm_learns_from_real_regions_only(encoders):
   model, variables = encoders
   regions, mask = (jnp.asarray(x) for x in images_and_texts()[0])
-  apply = lambda regions, mask: model.apply(  # noqa: E731
-    variables,
-    regions,
-    mask,
-    train=True,
-    method='encode_images',
-    mutable=['batch_stats'],
-    rngs={'dropout': jax.random.key(0)},
-  )[1]['batch_stats']['image_encoder']['projection']['mlp_norm']
-  statistics = apply(regions, mask)
+  settings = dict(train=True, method='encode_images', mutable=['batch_stats'])
+  encode = jax.jit(functools.partial(model.apply, **settings))
+  _, changed = encode(variables, regions, mask, rngs={'dropout': jax.random.key(0)})
+  statistics = changed['batch_stats']['image_encoder']['projection']['mlp_norm']
   params = variables['params']['image_encoder']['projection']['mlp_in']
   hidden = regions[mask] @ np.asarray(params['kernel']) + np.asarray(params['bias'])  # [real regions, d/2]
   assert_allclose(statistics['mean'], 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
@@ -125,8 +123,8 @@ def test_gru_is_the_equations_of_the_gru():
   rng = np.random.default_rng(2)
   x, mask = rng.normal(size=(3, 5, 4)).astype(np.float32), np.arange(5) < np.array([[5], [2], [3]])
   module = Gru(hidden_size=6)
-  variables = module.init(jax.random.key(3), x, mask)
-  states = np.asarray(module.apply(variables, x, mask))
+  variables = jax.jit(module.init)(jax.random.key(3), x, mask)
+  states = np.asarray(jax.jit(module.apply)(variables, x, mask))
   params = jax.tree.map(lambda p: np.asarray(p, np.float64), variables['params'])
   sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
   for text in range(3):
@@ -142,7 +140,7 @@ def test_gru_is_the_equations_of_the_gru():
 def test_bigru_reads_backwards_from_the_last_real_word():
   tokens, mask = np.array([[3, 1, 4, 1, 5], [3, 1, 4, 0, 0]]), np.arange(5) < np.array([[5], [3]])
   module = BiGru(vocab_size=7, word_size=3, hidden_size=4)
-  variables = module.init(jax.random.key(0), tokens, mask)
-  padded = module.apply(variables, tokens, mask)[1, :3]
-  alone = module.apply(variables, tokens[1:, :3], mask[1:, :3])[0]
+  variables, states = jax.jit(module.init)(jax.random.key(0), tokens, mask), jax.jit(module.apply)
+  padded = states(variables, tokens, mask)[1, :3]
+  alone = states(variables, tokens[1:, :3], mask[1:, :3])[0]
   assert_allclose(padded, alone, atol=1e-6)

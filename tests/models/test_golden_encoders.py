@@ -1,5 +1,7 @@
 """Both encoders give the release's embeddings."""
 
+import functools
+
 import golden_model
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,9 @@ def test_encoders_give_the_releases_embeddings(name, dtype, tolerance):
   expected = golden_model.load(f'encoder_{name}')
   with jax.enable_x64(dtype == jnp.float64):
     batch = golden_model.batch(expected, '', dtype)
-    outputs, updated = golden_model.model(dtype).apply(
-      golden_model.variables(dtype),
-      *golden_model.inputs(batch),
-      graph_active=False,
-      train=name == 'train',
-      mutable=['batch_stats'],
-    )
+    settings = dict(graph_active=False, train=name == 'train', mutable=['batch_stats'])
+    apply = jax.jit(functools.partial(golden_model.model(dtype).apply, **settings))
+    outputs, updated = apply(golden_model.variables(dtype), *golden_model.inputs(batch))
     assert outputs.images.embedding.dtype == dtype
     for encoded, prefix in ((outputs.images, 'img'), (outputs.texts, 'cap')):
       assert_close(encoded.embedding, expected[f'{prefix}_emb'], tolerance=tolerance)

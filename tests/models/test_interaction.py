@@ -34,7 +34,7 @@ def batch(x64):
 
 
 def initialised(module, batch):
-  params = module.init(jax.random.key(1), *batch)['params']
+  params = jax.jit(module.init)(jax.random.key(1), *batch)['params']
   # Biases and norms away from 0 and 1, so that a forgotten one is seen.
   keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(params))))
   return jax.tree.map(lambda x: x + 0.2 * jax.random.normal(next(keys), x.shape, x.dtype), params)
@@ -105,6 +105,7 @@ def test_a_block_acts_on_those_who_ask(batch, module, block):
   rows, columns = BLOCKS[block]
   asker, bystander = (0, 1) if block.startswith('i') else (1, 0)
 
+  @jax.jit
   def enhanced(relations):
     return module.apply({'params': params}, images, texts, relations)
 
@@ -121,7 +122,8 @@ def test_a_block_acts_on_those_who_ask(batch, module, block):
     outputs = enhanced(relations.replace(relevance=relevance))
     return jnp.sum(outputs[path] * jax.random.normal(jax.random.key(3), outputs[path].shape))
 
-  of_asker, of_bystander = (np.asarray(jax.grad(summed)(relations.relevance, path)) for path in (asker, bystander))
+  gradient = jax.jit(jax.grad(summed), static_argnums=1)
+  of_asker, of_bystander = (np.asarray(gradient(relations.relevance, path)) for path in (asker, bystander))
   assert np.abs(of_bystander[rows, columns]).max() == 0
   connected = np.asarray(relations.connection)[rows, columns]
   assert np.abs(of_asker[rows, columns][~connected]).max() == 0  # S has no say where A is False

@@ -85,7 +85,7 @@ def test_some_row_holds_several_captions_and_padding_between_them():
 def test_language_models_give_each_caption_the_states_of_its_own_row(name, x64):
   model = LANGUAGE_MODELS[name](dtype=jnp.float64)
   (tokens, mask), (rows, row_mask, packing) = captions()
-  params = in_float64(model.init(jax.random.key(0), tokens, mask))
+  params = in_float64(jax.jit(model.init)(jax.random.key(0), tokens, mask))
   weights = np.random.default_rng(1).normal(size=(*mask.shape, 12 if name == 'bert' else 7)) * mask[..., None]
 
   def padded(params):
@@ -94,13 +94,17 @@ def test_language_models_give_each_caption_the_states_of_its_own_row(name, x64):
   def packed(params):
     return unpack(model.apply(params, rows, row_mask, packing=packing), packing)
 
-  expected, actual = (jax.jit(states)(params) for states in (padded, packed))
-  assert actual.shape == expected.shape
-  assert_allclose(actual[mask], expected[mask], rtol=0, atol=1e-12)
-  expected, actual = (
-    jax.jit(jax.grad(lambda params, states=states: jnp.sum(states(params) * weights)))(params)
-    for states in (padded, packed)
-  )
+  def states_and_gradients(states):
+    def weighted(params):
+      found = states(params)
+      return jnp.sum(found * weights), found
+
+    gradients, found = jax.jit(jax.grad(weighted, has_aux=True))(params)
+    return found, gradients
+
+  (states, expected), (packed_states, actual) = map(states_and_gradients, (padded, packed))
+  assert packed_states.shape == states.shape
+  assert_allclose(packed_states[mask], states[mask], rtol=0, atol=1e-12)
   assert max(abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
   assert_trees_close(actual['params'], expected['params'], tolerance=1e-11)
 
@@ -114,13 +118,13 @@ def test_captions_of_a_row_do_not_see_each_other(name):
   tokens = np.where(mask, np.arange(10).reshape(2, 5), VOCABULARY - 1)
   rows, row_mask, packing = pack_rows(tokens, mask, lay_out(lengths + 1, num_groups=1, row_width=9), pad=VOCABULARY - 1)
   assert rows.shape == (1, 9)
-  variables = model.init(jax.random.key(0), tokens, mask)
+  variables = jax.jit(model.init)(jax.random.key(0), tokens, mask)
 
   def first(params):
     states = unpack(model.apply({'params': params}, rows, row_mask, packing=packing), packing)[0]
     return jnp.sum(states * jnp.arange(1.0, states.size + 1).reshape(states.shape) ** 2)
 
-  gradient = np.asarray(jax.grad(first)(variables['params'])['word_embeddings'])
+  gradient = np.asarray(jax.jit(jax.grad(first))(variables['params'])['word_embeddings'])
   assert abs(gradient[:3]).min() > 0
   assert not gradient[3:].any()
 
@@ -134,8 +138,9 @@ def test_text_encoder_packed_is_padded(text, text_graph):
   variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
   padded, packed = captions()
   padded, packed = (jax.tree.map(jnp.asarray, x) for x in (padded, packed))
-  expected = model.apply(variables, *padded, method='encode_texts')
-  actual = model.apply(variables, *packed[:2], packing=packed[2], method='encode_texts')
+  encode = jax.jit(functools.partial(model.apply, method='encode_texts'))
+  expected = encode(variables, *padded)
+  actual = encode(variables, *packed[:2], packing=packed[2])
   np.testing.assert_array_equal(actual.mask, expected.mask)
   for name in ('embedding', 'pooled', 'fragments'):
     one, other = getattr(actual, name), getattr(expected, name)
@@ -143,7 +148,7 @@ def test_text_encoder_packed_is_padded(text, text_graph):
     real = np.asarray(expected.mask) if name == 'fragments' else slice(None)
     assert_allclose(one[real], other[real], rtol=0, atol=1e-5, err_msg=name)
   _, (rows, row_mask, packing) = captions(junk=VOCABULARY - 1)
-  junk = model.apply(variables, rows, row_mask, packing=packing, method='encode_texts')
+  junk = encode(variables, rows, row_mask, packing=packing)
   jax.tree.map(np.testing.assert_array_equal, junk, actual)
 
 
@@ -197,7 +202,7 @@ variables = init_variables(model, jax.random.key(0), region_size=13)
 encode = lambda variables, tokens, mask, packing=None: model.apply(  # noqa
   variables, tokens, mask, packing=packing, method='encode_texts'
 ).embedding
-expected = encode(variables, jax.numpy.asarray(tokens), jax.numpy.asarray(mask))
+expected = jax.jit(encode)(variables, jax.numpy.asarray(tokens), jax.numpy.asarray(mask))
 shardings = (replicated(mesh), *3 * [split_rows(mesh)])
 sharded = jax.jit(encode, in_shardings=shardings, out_shardings=split_rows(mesh))
 inputs = replicate(variables, mesh), *(split_batch(x, mesh) for x in packed)

@@ -1,6 +1,8 @@
 """Towers in the model: it begins as they are, learns from there, and padding and dropped patches change nothing."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,37 +10,70 @@ import pytest
 import towers
 from numpy.testing import assert_allclose
 
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.data.batch import Batch
+from hrem_jax.data.packing import lay_out, pack_rows
+from hrem_jax.models.hrem import HREM, build_model, init_variables
 from hrem_jax.models.text_tower import TextTower
 from hrem_jax.models.tower_encoders import tower_settings
 from hrem_jax.models.vision_tower import VisionTower
-from hrem_jax.training.optimizer import Optimizer
-from hrem_jax.training.state import create_state
-from hrem_jax.training.step import train_step
-
-KINDS = [('regions', True), ('tower', False)]
 
 
-def start(image: str, causal: bool):
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """A model before its first step, and functions of it that are compiled once."""
+
+  config: Any
+  model: HREM
+  variables: dict
+  batch: Batch
+
+  @functools.cached_property
+  def images(self):
+    return jax.jit(functools.partial(self.model.apply, method='encode_images'))
+
+  @functools.cached_property
+  def texts(self):
+    return jax.jit(functools.partial(self.model.apply, method='encode_texts'))
+
+  def with_gain(self, gain: float) -> dict:
+    params = dict(self.variables['params'])
+    for encoder in ('image_encoder', 'text_encoder'):
+      params[encoder] = {**params[encoder], 'residual': {'gain': np.float32(gain)}}
+    return {**self.variables, 'params': params}
+
+  def gradients(self, gain: float, *, parts: int = 1) -> dict:
+    """Of the similarities of the batch's pairs, while training, by part."""
+    return graded(self.config.model.image, self.config.model.text_tower.causal, parts)(self.with_gain(gain)['params'])
+
+
+@functools.cache
+def start(image: str, causal: bool) -> Start:
   config = towers.tower_config(image=image, causal=causal)
   model = build_model(config.model)
   init = jax.jit(functools.partial(init_variables, model, region_size=config.model.region_size))
-  return config, model, jax.device_get(init(jax.random.key(0))), towers.batch(config)
+  return Start(config, model, jax.device_get(init(jax.random.key(0))), towers.batch(config))
 
 
-@pytest.fixture(scope='module', params=KINDS, ids=['features and CLIP', 'pixels and SigLIP'])
-def started(request):
+@functools.cache
+def graded(image: str, causal: bool, parts: int):
+  """The compiled gradient; layers are computed again where there are several parts."""
+  started = start(image, causal)
+  config, batch = started.config.copy_and_resolve_references(), started.batch
+  config.model.update(parts=parts, remat=parts > 1)
+  model, inputs = build_model(config.model), (batch.regions, batch.region_mask, batch.tokens, batch.word_mask)
+
+  def score(params):
+    variables = {**started.variables, 'params': params}
+    apply = functools.partial(model.apply, variables, *inputs, graph_active=False, train=True, mutable=['batch_stats'])
+    outputs, _ = apply(embeddings=batch.embeddings)
+    return (outputs.images.embedding * outputs.texts.embedding).sum()
+
+  return jax.jit(jax.grad(score))
+
+
+@pytest.fixture(scope='module', params=[('regions', True), ('tower', False)], ids=['CLIP on features', 'SigLIP'])
+def started(request) -> Start:
   return start(*request.param)
-
-
-def encode(model, variables, batch, **changes):
-  batch = batch.replace(**changes)
-  images = (batch.regions, batch.region_mask) + (() if batch.embeddings is None else (batch.embeddings,))
-  texts = batch.tokens, batch.word_mask
-  return (
-    model.apply(variables, *images, method='encode_images'),
-    model.apply(variables, *texts, method='encode_texts'),
-  )
 
 
 def plain(tower, kind):
@@ -46,123 +81,132 @@ def plain(tower, kind):
   return kind(**{name: getattr(tower, name) for name in kind.__dataclass_fields__ if name not in ('parent', 'name')})
 
 
-def plain_texts(config, model, variables, batch) -> np.ndarray:
+def plain_texts(started: Start) -> np.ndarray:
   """On texts that are padded as in the tower's own training."""
-  settings = config.model.text_tower
+  settings, batch = started.config.model.text_tower, started.batch
   padding = [(0, 0), (0, settings.max_positions - batch.tokens.shape[1])]
   tokens = np.pad(batch.tokens, padding, constant_values=settings.pad_token)
-  tower = plain(model.text_encoder.language_model, TextTower)
-  return tower.apply({'params': variables['params']['text_encoder']['language_model']}, tokens).embedding
+  params = started.variables['params']['text_encoder']['language_model']
+  return jax.jit(plain(started.model.text_encoder.language_model, TextTower).apply)(
+    {'params': params}, tokens
+  ).embedding
 
 
-def plain_images(model, variables, batch) -> np.ndarray:
-  if model.image_encoder.tower is None:
+def plain_images(started: Start) -> np.ndarray:
+  batch, tower = started.batch, started.model.image_encoder.tower
+  if tower is None:
     return batch.embeddings
-  tower = model.image_encoder.tower
-  colours = batch.regions.astype(np.float32).reshape(-1, 9, 16, 3)
-  pixels = ((colours * np.float32(tower.scale) - np.float32(tower.mean)) / np.float32(tower.deviation)).reshape(
-    -1, 9, 48
-  )
-  return plain(tower, VisionTower).apply({'params': variables['params']['image_encoder']['tower']}, pixels).embedding
+  colours = batch.regions.astype(np.float32).reshape(-1, 9, 16, 3) * np.float32(tower.scale)
+  pixels = ((colours - np.float32(tower.mean)) / np.float32(tower.deviation)).reshape(-1, 9, 48)
+  params = started.variables['params']['image_encoder']['tower']
+  return jax.jit(plain(tower, VisionTower).apply)({'params': params}, pixels).embedding
+
+
+def image_inputs(batch: Batch) -> tuple:
+  return (batch.regions, batch.region_mask) + (() if batch.embeddings is None else (batch.embeddings,))
 
 
 def test_a_model_begins_as_its_towers_are(started):
-  config, model, variables, batch = started
-  images, texts = encode(model, variables, batch)
+  batch = started.batch
+  images = started.images(started.variables, *image_inputs(batch))
+  texts = started.texts(started.variables, batch.tokens, batch.word_mask)
   assert images.embedding.shape == texts.embedding.shape == (6, 16)
-  assert_allclose(images.embedding, plain_images(model, variables, batch), atol=1e-6)
-  assert_allclose(texts.embedding, plain_texts(config, model, variables, batch), atol=1e-6)
+  assert_allclose(images.embedding, plain_images(started), atol=1e-6)
+  assert_allclose(texts.embedding, plain_texts(started), atol=1e-6)
   # What is learnt is there, and is something else.
   assert images.fragments.shape[2] == texts.fragments.shape[2] == 16
+  assert abs(started.images(started.with_gain(0.7), *image_inputs(batch)).embedding - images.embedding).max() > 0.1
 
 
-def test_training_moves_the_gain_first_and_the_head_after_it(started):
-  config, model, variables, batch = started
-  config.optimizer.update(language_model_lr_factor=0.0, image_tower_lr_factor=0.0, weight_decay=0.0)
-  optimizer = Optimizer(config.optimizer, 10)
-  state = create_state(variables, optimizer)
-  step = jax.jit(
-    functools.partial(train_step, model=model, optimizer=optimizer, loss=config.loss, graph_active=False),
-  )
-  first, _ = step(state, batch, 0)
-  second, _ = step(first, batch, 0)
-
-  def moved(before, after, *path) -> bool:
-    before, after = (functools.reduce(lambda tree, name: tree[name], path, s.params) for s in (before, after))
-    return any((a != b).any() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-
-  for encoder, tower in (('image_encoder', 'tower'), ('text_encoder', 'language_model')):
-    assert moved(state, first, encoder, 'residual', 'gain')
-    assert not moved(state, first, encoder, 'pooling')
-    assert moved(first, second, encoder, 'pooling')
-    if tower in state.params[encoder]:
-      assert not moved(state, second, encoder, tower)  # frozen
-  assert moved(first, second, 'image_encoder', 'projection')
-  assert moved(first, second, 'text_encoder', 'linear')
+def test_gradients_reach_the_gain_first_and_the_head_after_it(started):
+  first, later = (started.gradients(gain) for gain in (0.0, 0.01))
+  for encoder, part in (('image_encoder', 'projection'), ('text_encoder', 'linear')):
+    assert abs(first[encoder]['residual']['gain']) > 0
+    largest = [max(float(abs(x).max()) for x in jax.tree.leaves(each[encoder][part])) for each in (first, later)]
+    assert largest[0] == 0 < largest[1]
 
 
-def test_the_graph_works_on_the_fragments(started):
-  _, model, variables, batch = started
+def test_the_graph_works_on_the_fragments():
+  started = start('regions', True)
+  batch = started.batch
   inputs = batch.regions, batch.region_mask, batch.tokens, batch.word_mask
-  outputs = model.apply(variables, *inputs, graph_active=True, embeddings=batch.embeddings)
+  apply = jax.jit(functools.partial(started.model.apply, graph_active=True))
+  outputs = apply(started.variables, *inputs, embeddings=batch.embeddings)
   assert outputs.enhanced_images.shape == outputs.enhanced_texts.shape == (6, 16)
   assert np.isfinite(outputs.relations.relevance).all()
 
 
-def with_gain(variables: dict, gain: float) -> dict:
-  params = {
-    name: {**tree, 'residual': {'gain': np.float32(gain)}} if 'residual' in tree else tree
-    for name, tree in variables['params'].items()
-  }
-  return {**variables, 'params': params}
-
-
 def test_more_padding_changes_nothing(started):
   """A causal tower finds its end token; junk behind it is not looked at."""
-  _, model, variables, batch = started
-  variables, more = with_gain(variables, 0.7), [(0, 0), (0, 3)]
+  variables, more, batch = started.with_gain(0.7), [(0, 0), (0, 3)], started.batch
   wider = np.pad(batch.tokens, more, constant_values=7), np.pad(batch.word_mask, more)
-  texts, same = (
-    model.apply(variables, *inputs, method='encode_texts') for inputs in ((batch.tokens, batch.word_mask), wider)
-  )
+  texts, same = (started.texts(variables, *inputs) for inputs in ((batch.tokens, batch.word_mask), wider))
   assert_allclose(same.embedding, texts.embedding, atol=1e-6)
 
 
-def test_patches_that_are_dropped_are_not_looked_at(started):
-  _, model, variables, batch = started
-  if model.image_encoder.tower is None:
-    pytest.skip('no patches')
-  variables, mask = with_gain(variables, 0.7), batch.region_mask.copy()
+def test_a_tower_that_pads_on_the_left_gets_its_texts_there():
+  right = start('tower', False)
+  config = right.config.copy_and_resolve_references()
+  config.model.text_tower.pads_left = True
+  model, batch = build_model(config.model), right.batch
+  found = jax.jit(functools.partial(model.apply, method='encode_texts'))(right.variables, batch.tokens, batch.word_mask)
+  tokens = np.full((6, 12), 49, np.int32)
+  for number, real in enumerate(batch.word_mask):
+    tokens[number, 12 - real.sum() :] = batch.tokens[number, real]
+  params = right.variables['params']['text_encoder']['language_model']
+  tower = plain(right.model.text_encoder.language_model, TextTower)
+  expected = jax.jit(tower.apply)({'params': params}, tokens)
+  assert_allclose(found.embedding, expected.embedding, atol=1e-6)
+  linear = right.variables['params']['text_encoder']['linear']
+  for number, real in enumerate(batch.word_mask):
+    words = expected.words[number, 12 - real.sum() :] @ linear['kernel'] + linear['bias']
+    assert_allclose(found.fragments[number, real], words, atol=1e-5)
+
+
+def test_patches_that_are_dropped_are_not_looked_at():
+  started = start('tower', False)
+  batch, variables = started.batch, started.with_gain(0.7)
+  mask = batch.region_mask.copy()
   mask[:, ::2] = False
   other = np.where(mask[..., None], batch.regions, 255 - batch.regions)
-  encode = functools.partial(model.apply, variables, method='encode_images')
-  ours, theirs, whole = encode(batch.regions, mask), encode(other, mask), encode(batch.regions, batch.region_mask)
-  assert_allclose(theirs.embedding, ours.embedding, atol=1e-6)
-  assert abs(whole.embedding - ours.embedding).max() > 1e-3
+  inputs = (batch.regions, mask), (other, mask), (batch.regions, batch.region_mask)
+  ours, theirs, whole = (started.images(variables, *each).embedding for each in inputs)
+  assert_allclose(theirs, ours, atol=1e-6)
+  assert abs(whole - ours).max() > 1e-3
 
 
-def test_parts_and_bfloat16_give_the_same_up_to_rounding():
-  config, _, variables, batch = start('tower', True)
-  config.model.update(image_graph=False, text_graph=False)
-  variables = with_gain(variables, 0.7)
+def test_parts_and_layers_that_are_computed_again_give_the_same_gradients():
+  started = start('tower', False)
+  whole, split = started.gradients(0.01), started.gradients(0.01, parts=3)
+  jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-5), split, whole)
 
-  def score(params, dtype: str, parts: int):
-    config.model.update(dtype=dtype, parts=parts, remat=parts > 1)
-    inputs = batch.regions, batch.region_mask, batch.tokens, batch.word_mask
-    apply = functools.partial(build_model(config.model).apply, {**variables, 'params': params}, *inputs)
-    outputs, _ = apply(graph_active=False, train=True, mutable=['batch_stats'])
-    return (outputs.images.embedding * outputs.texts.embedding).sum()
 
-  graded = jax.jit(jax.value_and_grad(score), static_argnums=(1, 2))
-  (whole, grads), (split, split_grads) = (graded(variables['params'], 'float32', parts) for parts in (1, 3))
-  assert_allclose(split, whole, rtol=1e-5)
-  jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-5), split_grads, grads)
-  assert_allclose(jax.jit(score, static_argnums=(1, 2))(variables['params'], 'bfloat16', 1), whole, atol=0.1)
+def test_half_precision_is_the_same_up_to_rounding():
+  started = start('tower', False)
+  config = started.config.copy_and_resolve_references()
+  config.model.dtype = 'bfloat16'
+  half = jax.jit(functools.partial(build_model(config.model).apply, method='encode_images'))
+  variables, inputs = started.with_gain(0.7), image_inputs(started.batch)
+  found, expected = half(variables, *inputs).embedding, started.images(variables, *inputs).embedding
+  assert found.dtype == np.float32
+  assert_allclose(found, expected, atol=0.03)
+
+
+def test_packed_texts_of_a_causal_tower_are_the_same():
+  started = start('regions', True)
+  batch, variables = started.batch, started.with_gain(0.7)
+  layout = lay_out(batch.word_mask.sum(axis=1), num_groups=2, row_width=17)
+  tokens, mask, packing = pack_rows(batch.tokens, batch.word_mask, layout, pad=49)
+  assert len(set(packing.captions[0].tolist()) - {-1}) > 1  # several in a row
+  expected = started.texts(variables, batch.tokens, batch.word_mask)
+  found = started.texts(variables, tokens, mask, packing=packing)
+  assert_allclose(found.embedding, expected.embedding, atol=1e-6)
+  real = expected.mask[..., None]
+  assert_allclose(np.where(real, found.fragments, 0), np.where(real, expected.fragments, 0), atol=1e-5)
 
 
 def test_settings_describe_the_towers(started):
-  config, model, *_ = started
-  found = tower_settings(model.text_encoder.language_model)
-  assert found == config.model.text_tower.to_dict()
-  if model.image_encoder.tower is not None:
-    assert tower_settings(model.image_encoder.tower) == config.model.image_tower.to_dict()
+  text, image = started.model.text_encoder.language_model, started.model.image_encoder.tower
+  assert tower_settings(text) == started.config.model.text_tower.to_dict()
+  if image is not None:
+    assert tower_settings(image) == started.config.model.image_tower.to_dict()

@@ -11,7 +11,6 @@ from oracle import assert_close
 
 from hrem_jax.ops.relations import (
   ACCELERATOR,
-  CPU,
   Tiling,
   connection_matrix,
   fragment_relations,
@@ -131,7 +130,7 @@ def test_permuted_instances_permute_the_relations_and_order_of_fragments_does_no
   assert_close(found[3], t2i_strongest[texts][:, images], atol=1e-6)
 
 
-@pytest.mark.parametrize('tiling', [Tiling(1, 14), Tiling(2, 3), Tiling(3, 1), ACCELERATOR, CPU])
+@pytest.mark.parametrize('tiling', [Tiling(1, 14), Tiling(2, 3), Tiling(3, 1), ACCELERATOR, Tiling(8, 14)])
 def test_tiling_changes_nothing(tiling):
   for one, other in zip(relate(*ragged_fragments(), tiling=tiling), usual_relations(), strict=True):
     assert_close(one, other, atol=1e-6)

@@ -115,6 +115,18 @@ def test_weights_go_where_they_belong(folder, prefix):
   assert_allclose(states, bert_by_hand(tensors, np.asarray(tokens[0])), atol=2e-5)
 
 
+def test_shards_are_read_as_one_file(folder):
+  whole = huggingface.read_bert(folder, num_layers=3)
+  (folder / 'model.safetensors').unlink()
+  tensors, place = their_tensors(np.random.default_rng(0)), {}
+  for number in range(2):
+    names = sorted(tensors)[number::2]
+    place |= dict.fromkeys(names, f'model-{number}.safetensors')
+    safetensors.numpy.save_file({name: tensors[name] for name in names}, folder / f'model-{number}.safetensors')
+  (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': place}))
+  jax.tree.map(np.testing.assert_array_equal, huggingface.read_bert(folder, num_layers=3), whole)
+
+
 def test_names_of_the_first_years_are_understood(folder):
   tensors = their_tensors(np.random.default_rng(0))
   old = {

@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_used_says_why(file, values, message, tmp_path):
     (CONFIG, r'config.json: no such file; expected is a Hugging Face folder of one of vit, clip'),
     (PROCESSOR, r'preprocessor_config.json: no such file; it says how pictures are resized'),
     ('model.safetensors', r'model.safetensors: no such file; weights are read from safetensors only'),
-    ('tokenizer.json', r'tokenizer.json: no such file; on a machine with transformers'),
+    ('tokenizer.json', r'tokenizer.json: no such file \(nor spiece.model\); on a machine with'),
     ('tokenizer_config.json', r'tokenizer_config.json: no such file; it says how texts of a SigLIP'),
   ],
 )
@@ -199,8 +199,8 @@ def test_a_missing_file_is_named(name, message, tmp_path):
 @pytest.mark.parametrize(
   ('file', 'change', 'message'),
   [
-    (CONFIG, lambda c: c['text_config'].update(vocab_size=12), r'tokenizer.json has the token \d+, config.json has 12'),
-    (CONFIG, lambda c: c['text_config'].update(eos_token_id=3), r'the end token is \d+ in tokenizer.json, 3 in config'),
+    (CONFIG, lambda c: c['text_config'].update(vocab_size=12), r'the tokenizer has the token \d+, config.json has 12'),
+    (CONFIG, lambda c: c['text_config'].update(eos_token_id=3), r'the end token is \d+ of the tokenizer, 3 in config'),
     (CONFIG, lambda c: c.update(text_config=[]), r'text_config is list, expected an object'),
     (
       CONFIG,

@@ -9,7 +9,7 @@ import synthetic
 
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import average, evaluate_best, evaluate_ensemble, load_member
-from hrem_jax.retrieval.protocols import by_chance
+from hrem_jax.retrieval.protocols import evaluate
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +55,8 @@ def test_each_member_and_the_ensemble_are_reported(folder, tmp_path, capsys):
 def test_guessing_stands_below_the_table(folder, capsys):
   evaluate_best(folder / 'a')
   member, results = load_member(folder / 'a'), json.loads((folder / 'a' / 'results.json').read_text())
-  assert results['chance'] == by_chance(member.split.owner, 13)
+  alike = [np.zeros((count, 1), np.float32) for count in (13, len(member.split.owner))]
+  assert results['chance'] == evaluate(*alike, member.split.owner, ties='expected')
   # 13 images: each is first, among the first 5, among the first 10 with this probability.
   assert [results['chance'][f't2i/r{k}'] for k in (1, 5, 10)] == pytest.approx([100 * k / 13 for k in (1, 5, 10)])
   assert f'by chance:{results["chance"]["rsum"]:12.1f}' in capsys.readouterr().out

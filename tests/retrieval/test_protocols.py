@@ -111,6 +111,16 @@ def test_table_has_the_lines_that_people_grep():
     'Text to image:    63.5    87.1    92.4     1.0    12.5',
     'rSum:            522.3',
   ]
+  before = metrics | {'i2t/r1': 70.0, 't2i/median_rank': 3.0, 'rsum': 500.0}
+  assert format_table(metrics, {'rsum': 7.0}, before).split('\n')[1:] == [
+    'Image to text:    83.2    96.0   100.0     1.0     1.9',
+    'zero-shot:        70.0    96.0   100.0     1.0     1.9',
+    'Text to image:    63.5    87.1    92.4     1.0    12.5',
+    'zero-shot:        63.5    87.1    92.4     3.0    12.5',
+    'rSum:            522.3',
+    'zero-shot:       500.0',
+    'by chance:         7.0',
+  ]
 
 
 def test_table_of_both_protocols_has_headings_and_folds(coco):

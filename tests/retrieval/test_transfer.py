@@ -168,11 +168,11 @@ def test_ids_from_the_file_beside_the_captions_a_named_one_or_karpathys_order(co
   (tmp_path / 'ids.txt').write_text('\n'.join(map(str, coco_caption_ids()[::-1].tolist())) + '\n')
   with pytest.raises(UserError, match='ids.txt: caption 770337 belongs to COCO image 391895, in the data set to '):
     check_split(split, coco_config(tmp_path, caption_ids=str(tmp_path / 'ids.txt')))
-  tables = format_table(beside, beside), results_table(beside, beside)
+  tables = format_table(beside, beside, beside), results_table(beside, beside, beside)
   for title, columns in (JUDGED['cxc/'], JUDGED['eccv/']):
     assert all(title in table and name in table for table in tables for _, name in columns)
   for key in ('cxc/t2i/r5', 'eccv/i2t/map_at_r'):
-    assert all(table.count(f'{beside[key]:.1f}') >= 2 for table in tables)
+    assert all(table.count(f'{beside[key]:.1f}') >= 3 for table in tables)  # its own, zero-shot, by chance
   assert not any('Plausible' in table for table in tables)
 
 

@@ -29,6 +29,7 @@ def trainings(monkeypatch):
     synthetic.write_run(config, workdir)
 
   monkeypatch.setattr(ablation.loop, 'train', train)
+  monkeypatch.setattr(ablation.jax, 'clear_caches', lambda: None)  # programs that other tests need, too
   return asked
 
 

@@ -167,8 +167,8 @@ def text_chunks(
   """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
 
   A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths. Where
-  `widths` are given, it has one of them: still fewer, for those who ask one sentence at a time. The chunk that is filled
-  up with empty rows is the first: they are as short as the shortest captions.
+  `widths` are given, it has one of them: still fewer, for those who ask one sentence at a time. The chunk that is
+  filled up with empty rows is the first: they are as short as the shortest captions.
   """
   order = np.argsort(tokenized.lengths, kind='stable')
   for index in np.split(order, range(len(order) % size or size, len(order), size)):

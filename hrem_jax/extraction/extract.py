@@ -188,6 +188,8 @@ def format_table(extracted: Extracted) -> str:
   lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
   rows_of_grid, columns = features['regions']
   lines.append(f'{rows_of_grid} x {columns} regions of size {features["size"]} in {features["type"]}')
+  if features['embedding_size']:
+    lines.append(f'embeddings of size {features["embedding_size"]}')
   if provenance['look_alikes']:
     lines.append(f'{provenance["look_alikes"]:,} pictures look like another one; they are in one split with it')
   if provenance['skipped']:

@@ -10,7 +10,10 @@ from hrem_jax.errors import UserError, one_line
 from hrem_jax.extraction.records import Record, RecordCollector, split_name
 
 COLUMNS = {
-  'picture': ('filepath', 'file_path', 'path', 'image', 'image_path', 'image_name', 'filename', 'file_name', 'file'),
+  'picture': (
+    *('filepath', 'file_path', 'path', 'image', 'image_path', 'image_name', 'filename', 'file_name', 'file'),
+    *('picture', 'photo'),
+  ),
   'caption': ('title', 'caption', 'captions', 'text', 'comment', 'sentence', 'description'),
   'split': ('split',),
 }

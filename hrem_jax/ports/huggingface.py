@@ -37,8 +37,8 @@ def find_folder(name: str, *, key: str = 'weights') -> pathlib.Path:
       problem = f'no such folder here, and the Hugging Face hub did not give it ({type(error).__name__})'
   raise UserError(
     f'config.model.{key}={name!r}: {problem}; expected is a folder with config.json, model.safetensors and its '
-    'vocabulary, for example one made on a machine with a network by `hf download google-bert/bert-base-uncased '
-    '--local-dir bert-base-uncased`'
+    'vocabulary, made on a machine with a network by, for example, `hf download google-bert/bert-base-uncased '
+    '--local-dir bert-base-uncased`; towers of own pictures: the folder that `extract --encoder` was given'
   )
 
 

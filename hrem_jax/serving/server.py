@@ -31,8 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
       closing.pop_all()
       return bound
   except (OSError, UnicodeError) as error:
-    reason = getattr(error, 'strerror', None) or error
-    raise UserError(f'--host {host} --port {port}: cannot listen there: {reason}') from error
+    reason, hint = getattr(error, 'strerror', None) or error, '--port 0 takes a free one'
+    raise UserError(f'--host {host} --port {port}: cannot listen there: {reason}; {hint}') from error
 
 
 def warn_if_public(host: str) -> None:

@@ -154,13 +154,12 @@ class CompiledSteps:
       loss=run.config.loss,
       graph_active=graph_active and run.model.association is not None,
     )
-    compiled = step.lower(state, batch, self._seed).compile()
-    seconds, graph = time.perf_counter() - started, 'with' if graph_active else 'without'
-    rows, words = batch.tokens.shape
+    graph, (rows, words) = 'with' if graph_active else 'without', batch.tokens.shape
     longest = '' if batch.packing is None else f' (captions up to {batch.packing.index.shape[-1]})'
-    self._progress.say(
-      f'compiled the step {graph} the graph for {rows} rows of {words} words{longest}, {seconds:.1f} s'
-    )
+    what = f'the step {graph} the graph for {rows} rows of {words} words{longest}'
+    self._progress.say(f'compiling {what} ...')
+    compiled = step.lower(state, batch, self._seed).compile()
+    self._progress.say(f'compiled {what}, {time.perf_counter() - started:.1f} s')
     return compiled
 
 

@@ -77,8 +77,8 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
     UserError: Something is wrong.
   """
   configuration.validate(config, num_devices=jax.device_count())
+  check_encoder(config)  # other sizes have this cause
   train, selection, test = open_splits(config)
-  check_encoder(config)
   check_split(test, config)  # what the last minute of a training must not find out
   started = _started(workdir) if workdir else None
   run = _open_or_create(config, workdir, train, started)

@@ -59,6 +59,12 @@ CASES = [
     entry('index/manifest.json', lambda c: c['encoder']['place'].update(path='runs/own', from_index='../runs/own')),
   ),
   Case(
+    'search: the checkpoint is gone',
+    SEARCH,
+    'run: the index was made with the checkpoint of step 99, which is no longer kept',
+    entry('index/manifest.json', lambda c: c['encoder']['identity'].update(step=99)),
+  ),
+  Case(
     'search: embeddings cut off',
     SEARCH,
     'embeddings.npy: .* the index is damaged',

@@ -13,14 +13,11 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+import synthetic
 from absl import flags
 
 jaxtyping.install_import_hook('hrem_jax.ops', 'beartype.beartype')
-from hrem_jax.ops import relations
-
-# Each width of the graph is a program of its own in every step. All 14 are in test_relations, and in the processes that
-# tests start.
-relations.CPU = relations.CPU._replace(num_widths=3)
+synthetic.compile_less()
 flags.FLAGS.mark_as_parsed()  # grain reads flags, and tests have no absl.app.run
 
 

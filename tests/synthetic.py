@@ -35,6 +35,13 @@ def write_data_set(directory: pathlib.Path, *, num_train: int = 40, num_dev: int
   write_split(folder, 'test', num_test, seed=3)
 
 
+def compile_less() -> None:
+  """Each width of the graph is a program of its own in every step: three of them (test_relations has all 14)."""
+  from hrem_jax.ops import relations
+
+  relations.CPU = relations.CPU._replace(num_widths=3)
+
+
 def tiny_config(directory: pathlib.Path):
   """Small enough to train in seconds; warm-up ends in the second epoch."""
   from hrem_jax.configuration import default_config

@@ -206,6 +206,7 @@ def test_a_workdir_that_is_not_shared(tmp_path, monkeypatch):
 
 def make_config(directory: pathlib.Path):
   """Small; the graph from the first step, so that one program does."""
+  synthetic.compile_less()
   config = synthetic.tiny_config(directory)
   config.data.packing_groups = 8  # on one device, too: dropout is drawn by place in the rows
   config.loss.warmup_steps = 0
@@ -262,7 +263,9 @@ def assert_same_reports(ours: pathlib.Path, theirs: pathlib.Path) -> None:
   for mine, other in zip(ours, theirs, strict=True):
     assert mine.keys() == other.keys()
     for name in mine.keys() - {'kind'}:
-      tolerance = dict(rel=1e-4, abs=1e-6) if mine['kind'] == 'train' else dict(abs=1.0)  # a rank may turn
+      tolerance = (
+        dict(rel=1e-4, abs=1e-6) if mine['kind'] == 'train' else dict(abs=2.0)
+      )  # the rank of a caption may turn
       assert mine[name] == pytest.approx(other[name], **tolerance), (mine['kind'], mine['step'], name)
 
 

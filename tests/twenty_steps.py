@@ -21,6 +21,7 @@ from hrem_jax.training.step import jit_train_step
 
 def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int = 20) -> dict[str, np.ndarray]:
   """The graph wakes after two fifths of the steps."""
+  synthetic.compile_less()
   config = synthetic.tiny_config(directory)
   config.data.packing_groups = 8  # wherever it runs: dropout is drawn by place in the rows
   config.optimizer.clip_norm = 1e9

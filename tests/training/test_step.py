@@ -22,7 +22,7 @@ SIZE = 16  # divisible by eight devices
 
 @pytest.fixture(scope='module')
 def parts():
-  """Model, optimizer, first state and a batch with same-image pairs and ragged masks."""
+  """The step with and without jit, model, optimizer, first state and a batch with same-image pairs and ragged masks."""
   config = synthetic.tiny_config(pathlib.Path('unused'))
   config.model.bigru.vocab_size = 29
   config.model.dropout = 0.0
@@ -38,16 +38,15 @@ def parts():
     word_mask=jnp.asarray(np.arange(11) < rng.integers(2, 12, (SIZE, 1))),
     image_ids=jnp.asarray([0, 0, 1, 2, 2, 2, *range(3, 13)]),
   )
-  return config, model, optimizer, create_state(variables, optimizer), batch
+  step = functools.partial(train_step, model=model, optimizer=optimizer, loss=config.loss)
+  steps = {True: jax.jit(step, static_argnames='graph_active'), False: step}
+  return steps, model, optimizer, create_state(variables, optimizer), batch
 
 
-def run_steps(parts, *, actives, jit=True, **changes):
-  config, model, optimizer, state, batch = parts
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, seed=3) | changes
-  step = functools.partial(train_step, **options)
-  step = jax.jit(step, static_argnames='graph_active') if jit else step
+def run_steps(parts, *, actives, jit=True, seed=3):
+  steps, *_, state, batch = parts
   for active in actives:
-    state, metrics = step(state, batch, graph_active=active)
+    state, metrics = steps[jit](state, batch, seed, graph_active=active)
   return state, metrics
 
 

@@ -1,8 +1,6 @@
 """`python -m hrem_jax extract`: its options reach what they are for, and mistakes end in one line and status 2."""
 
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -10,14 +8,14 @@ import small_pictures
 from small_encoder import SIZE, small_encoder
 
 from hrem_jax import cli
+from hrem_jax.extraction import picture_encoders
 
 
 @pytest.fixture
 def opened(monkeypatch):
   """Names of the encoders that were asked for; each is the small one."""
   names = []
-  encoders = types.SimpleNamespace(open_encoder=lambda name: names.append(name) or small_encoder())
-  monkeypatch.setitem(sys.modules, 'hrem_jax.extraction.picture_encoders', encoders)
+  monkeypatch.setattr(picture_encoders, 'open_encoder', lambda name: names.append(name) or small_encoder())
   return names
 
 

@@ -1,8 +1,8 @@
 """A program for `test_distributed.py`: some steps on whatever devices and processes there are, and what came of them.
 
-`twenty_steps.py --data=DIRECTORY --output=FILE.npz [--num_steps=20] [--coordinator=... --num_processes=...
---process_id=...]` writes the gradient of every parameter at the first parameters, all metrics of all steps, and the
-parameters after the last one.
+`twenty_steps.py --data=DIRECTORY --output=FILE.npz [--num_steps=20] [--warmup_steps=8]
+[--coordinator=... --num_processes=... --process_id=...]` writes the gradient of every parameter at the first ones,
+all metrics of all steps, and the parameters after the last one.
 """
 
 import argparse
@@ -19,8 +19,7 @@ from hrem_jax.training.setup import first_state, prepare
 from hrem_jax.training.step import jit_train_step
 
 
-def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int = 20) -> dict[str, np.ndarray]:
-  """The graph wakes after two fifths of the steps."""
+def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int, warmup_steps: int) -> dict[str, np.ndarray]:
   synthetic.compile_less()
   config = synthetic.tiny_config(directory)
   config.data.packing_groups = 8  # wherever it runs: dropout is drawn by place in the rows
@@ -35,7 +34,7 @@ def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int = 20) -> 
   state, metrics = first_state(setup, mesh), {}
   for step in range(num_steps):
     batch = split_batch(setup.batches.batch(step), mesh)
-    state, reported = steps[step >= num_steps * 2 // 5](state, batch, 0)
+    state, reported = steps[step >= warmup_steps](state, batch, 0)
     for name, value in reported.items():
       metrics.setdefault(f'metric/{name}', []).append(float(value))
   return found | {name: np.array(values) for name, values in metrics.items()} | _flat('parameter', state.params)
@@ -51,12 +50,13 @@ def main() -> None:
   parser.add_argument('--data', type=pathlib.Path, required=True)
   parser.add_argument('--output', type=pathlib.Path, required=True)
   parser.add_argument('--num_steps', type=int, default=20)
+  parser.add_argument('--warmup_steps', type=int, default=8)
   parser.add_argument('--coordinator')
   parser.add_argument('--num_processes', type=int)
   parser.add_argument('--process_id', type=int)
   arguments = parser.parse_args()
   with processes(arguments.coordinator, arguments.num_processes, arguments.process_id):
-    found = run(arguments.data, arguments.output.with_suffix(''), arguments.num_steps)
+    found = run(arguments.data, arguments.output.with_suffix(''), arguments.num_steps, arguments.warmup_steps)
     if jax.process_index() == 0:
       np.savez(arguments.output, devices=jax.device_count(), processes=jax.process_count(), **found)
 

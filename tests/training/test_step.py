@@ -102,7 +102,9 @@ def test_first_update_is_adamw_by_hand(parts):
   assert_allclose(abs(steps), 1.0, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing(parts):
+  """The equations one by one are in the tests of `ops`, where each is quick."""
   (eager, eager_metrics), (jitted, jitted_metrics) = (
     run_steps(parts, actives=[True], jit=jit) for jit in (False, True)
   )

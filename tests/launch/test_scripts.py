@@ -29,6 +29,7 @@ FOREIGN_FLAGS = {
   *('--cpus-per-task', '--time', '--signal', '--requeue', '--open-mode', '--output', '--job-name'),  # Slurm
   *('--zone', '--accelerator-type', '--version', '--spot', '--worker', '--command'),  # gcloud
   *('--quiet', '--editable', '--no-cache-dir', '--exclude', '--depth'),  # pip, tar, git
+  *('--resolution', '--extra'),  # uv
   *('--rm', '--init', '--gpus', '--build-arg', '--help'),  # docker
 }
 

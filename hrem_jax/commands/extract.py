@@ -13,7 +13,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--images',
     type=pathlib.Path,
     required=True,
-    help='a folder (a.jpg with a.txt, one caption a line), FILE.csv, .tsv, .jsonl, or dataset_*.json of Karpathy',
+    help='a folder (a.jpg with a.txt, one caption a line), FILE.csv, .tsv, .jsonl, dataset_*.json of Karpathy, '
+    'or a TFDS data set such as coco_captions/2014/1.1.0 (docs/own_pictures.md)',
   )
   parser.add_argument('--root', type=pathlib.Path, help='where paths in a file start (the folder of the file)')
   parser.add_argument(

@@ -173,7 +173,7 @@ def _keep(workshop: Workshop, records: Sequence[Record], encoded: tuple, outcome
     wrong = [i for i, outcome in enumerate(outcomes) if 'problem' not in outcome and not is_finite[i]]
     if wrong:
       what = f'{name.removesuffix(".float16").removesuffix(".float32")} that are not finite as {array.dtype}'
-      raise UserError(f'{records[start + wrong[0]].path}: the encoder gives {what}; are its weights whole?')
+      raise UserError(f'{records[start + wrong[0]].name}: the encoder gives {what}; are its weights whole?')
   workshop.add(arrays, outcomes)
   return len(outcomes)
 

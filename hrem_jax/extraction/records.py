@@ -7,6 +7,7 @@ import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import BinaryIO, Protocol
 
 from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
@@ -16,14 +17,28 @@ SYNONYMS = {'val': 'dev', 'valid': 'dev', 'validation': 'dev', 'training': 'trai
 _SPLIT = re.compile(r'[a-z][a-z0-9]{0,31}')
 
 
+class Openable(Protocol):
+  """Where the bytes of a picture are: a path, or a place in a file of many pictures."""
+
+  def open(self, mode: str) -> BinaryIO: ...
+
+  def is_dir(self) -> bool: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
   """One picture of a source."""
 
-  path: pathlib.Path
+  path: Openable
   name: str  # as the source spells it: for ids and for people
   captions: tuple[str, ...]  # clean, possibly none
   split: str | None  # None where the source gives none
+
+  def size(self) -> int | None:
+    """Bytes of the picture, None where there is none."""
+    if isinstance(self.path, pathlib.Path):
+      return self.path.stat().st_size if self.path.is_file() else None
+    return self.path.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +54,7 @@ class Source:
     """SHA-256 of everything that the source says, and of the sizes of the picture files."""
     content = hashlib.sha256()
     for record in self.records:
-      size = record.path.stat().st_size if record.path.is_file() else None
-      content.update(json.dumps([record.name, record.captions, record.split, size]).encode() + b'\n')
+      content.update(json.dumps([record.name, record.captions, record.split, record.size()]).encode() + b'\n')
     return content.hexdigest()
 
 

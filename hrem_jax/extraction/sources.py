@@ -1,4 +1,4 @@
-"""Where pictures and captions come from: a folder, a table, JSON lines or Karpathy's split file."""
+"""Where pictures and captions come from: a folder, a table, JSON lines, Karpathy's split file or TFDS."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ def read_source(path: pathlib.Path, root: pathlib.Path | None = None) -> Source:
 
   Args:
     path: A folder of pictures with captions in `.txt` files of the same name; a CSV or TSV file with a header; JSON
-      lines; or `dataset_*.json` in Karpathy's format.
+      lines; `dataset_*.json` in Karpathy's format; or the folder `NAME/CONFIG/VERSION` of a TFDS data set.
     root: From where the paths in a file count; the file's own folder if None.
 
   Raises:
@@ -37,7 +37,7 @@ def read_source(path: pathlib.Path, root: pathlib.Path | None = None) -> Source:
   if path.is_dir():
     if root is not None:
       raise UserError(f'--root {root}: is for tables of pictures, but {path} is a folder')
-    return _read_folder(path)
+    return _read_tfds(path) if (path / 'dataset_info.json').is_file() else _read_folder(path)
   if not path.is_file():
     raise UserError(f'{path}: no such file or folder')
   reader = READERS.get(path.suffix.lower())
@@ -50,6 +50,12 @@ def read_source(path: pathlib.Path, root: pathlib.Path | None = None) -> Source:
   if not source.records:
     raise UserError(f'{path}: no pictures in it')
   return source
+
+
+def _read_tfds(folder: pathlib.Path) -> Source:
+  from hrem_jax.extraction.tfds_pictures import read_tfds  # half a second that folders and tables need not wait for
+
+  return Source('tfds', folder, read_tfds(folder))
 
 
 def _read_folder(folder: pathlib.Path) -> Source:

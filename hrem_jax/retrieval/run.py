@@ -166,9 +166,19 @@ class Evaluator:
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:
-  """The run, the variables of its best checkpoint (or that of `step`) on all devices, its step, and the mesh."""
+  """The run, the variables of its best checkpoint (or that of `step`) on all devices, its step, and the mesh.
+
+  Raises:
+    UserError: There is no such run or checkpoint, or it is damaged.
+  """
   run, mesh = open_run(workdir), data_mesh()
-  step = best_step(workdir) if step is None else step
+  if step is None:
+    step = best_step(workdir)
+  elif step not in (kept := step_folders(workdir / CHECKPOINTS)):
+    raise UserError(
+      f'{workdir}: no checkpoint of step {step}, there are {", ".join(map(str, kept)) or "none"}; an index that was '
+      'made with one that is gone has to be made anew: `encode` into another --index'
+    )
   return run, replicate(restore_variables(workdir, step), mesh), step, mesh
 
 

@@ -57,7 +57,7 @@ def encode(
   Raises:
     UserError: The data set is wrong, is not one for this encoder, or the index is another encoder's.
   """
-  folder = find_data_set(data, getattr(encoder, 'data_name', None))
+  folder = find_data_set(data, encoder.data_name)
   known = encoder.check_data(folder) or {}
   provenance = {key: known[key] for key in FEATURE_KEYS if key in known} or None
   sets = [read_pictures(folder, split) for split in _chosen(folder, splits)]

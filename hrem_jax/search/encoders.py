@@ -22,12 +22,14 @@ class Encoder(Protocol):
     folder: Where it was read from.
     identity: JSON that tells its embeddings from others'.
     size: Of an embedding.
+    data_name: Of the data set that it was trained on; None where it does not matter.
     picture_encoder: Folder of the frozen encoder of pictures, if it is known and it has one.
   """
 
   folder: pathlib.Path
   identity: dict
   size: int
+  data_name: str | None
   picture_encoder: pathlib.Path | None
 
   def check_data(self, folder: pathlib.Path) -> dict | None:

@@ -16,7 +16,6 @@ from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.matcher import restore
-from hrem_jax.retrieval.run import CHECKPOINTS, step_folders
 from hrem_jax.search.data_pictures import DataPictures, Rows
 from hrem_jax.search.picture_queries import PictureQueries
 from hrem_jax.tower_rules import takes_embeddings
@@ -41,12 +40,6 @@ class RunEncoder:
     provenance: dict | None = None,
     picture_encoder: pathlib.Path | None = None,
   ):
-    kept = step_folders(workdir / CHECKPOINTS)
-    if step is not None and kept and step not in kept:  # of a run that is there
-      raise UserError(
-        f'{workdir}: the index was made with the checkpoint of step {step}, which is no longer kept (now '
-        f'{", ".join(map(str, kept))}): after more training, `encode` into another --index'
-      )
     self.folder, self._matcher = workdir, restore(workdir, step=step)
     self.size, self.data_name = self._matcher.embedding_size, self._matcher.config.data.name
     self.identity = {'kind': 'run', 'step': self._matcher.step, 'sha256': digest(self._matcher.variables)}

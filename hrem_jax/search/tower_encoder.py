@@ -29,6 +29,8 @@ class TowerEncoder:
     folder: Of a CLIP or SigLIP.
   """
 
+  data_name = None
+
   def __init__(self, folder: pathlib.Path):
     self.folder, self.picture_encoder, self._towers = folder, folder, open_towers(folder)
     self.size = self._towers.embedding_size

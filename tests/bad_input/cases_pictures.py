@@ -42,6 +42,9 @@ CASES = [
     'pictures/picture_0.txt: line 2 is not UTF-8: byte 0xe9',
     raw('pictures/picture_0.txt', b'a dog\ncaf\xe9\n'),
   ),
+  Case(
+    'extract: a TFDS data set cut off', EXTRACT, 'cannot be opened as a TFDS', raw('pictures/dataset_info.json', b'{')
+  ),
   Case('extract: a table without paths', TABLE, 'table.csv: ', table('title', 'a dog')),
   Case('extract: a table with a short row', TABLE, 'csv: line 3', table('filepath,title', 'a.jpg,a dog', 'b.jpg')),
   Case('extract: an empty table', TABLE, 'table.csv: ', raw('table.csv', b'')),

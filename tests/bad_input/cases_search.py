@@ -61,7 +61,7 @@ CASES = [
   Case(
     'search: the checkpoint is gone',
     SEARCH,
-    'run: the index was made with the checkpoint of step 99, which is no longer kept',
+    'run: no checkpoint of step 99, there are 12; an index that was made',
     entry('index/manifest.json', lambda c: c['encoder']['identity'].update(step=99)),
   ),
   Case(

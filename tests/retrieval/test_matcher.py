@@ -109,7 +109,7 @@ def test_step_and_variables_are_those_of_the_checkpoint(folder, matcher):
   stored = restore_variables(folder / 'run', 12)
   jax.tree.map(assert_array_equal, stored, jax.device_get(matcher.variables))
   assert hrem_jax.restore(str(folder / 'run'), step=12).step == 12
-  with pytest.raises(UserError, match='not a whole checkpoint'):
+  with pytest.raises(UserError, match='run: no checkpoint of step 5, there are 12; '):
     hrem_jax.restore(folder / 'run', step=5)
 
 

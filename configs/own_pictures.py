@@ -2,7 +2,6 @@
 
 `--data=DATA` finds `DATA/own_precomp` (`--config.data.name=` for another name). With a BERT's folder,
 `--config.model.text=bert --config.model.weights=FOLDER`, sentences with words that training never saw work, too.
-Another encoder than the EfficientNets: `--config.model.region_size=` what `extract` printed.
 """
 
 from hrem_jax.configuration import default_config
@@ -14,7 +13,7 @@ def get_config(variant: str = ''):
   config.data.name = 'own'
   config.data.length_buckets = (16, 24, 40)
   config.model.text = 'bigru'
-  config.model.region_size = 1280
+  config.model.region_size = 0  # what the features have
   config.model.embedding_size = 256
   config.model.num_heads = 4
   config.model.bigru.word_size = 128

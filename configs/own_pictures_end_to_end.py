@@ -5,9 +5,8 @@ It begins as `own_pictures_zero_shot.py` does, but both towers learn, too, at a 
 
     --config.model.weights=FOLDER --config.model.image_weights=FOLDER
 
-and, for another one than CLIP ViT-B/32, `--config.model.region_size=` what `extract` printed and
-`--config.model.embedding_size=` the size of its embeddings. A vision tower without texts (ViT, DINOv2) goes with
-`--config.model.start=random --config.model.text=bigru --config.model.weights=`.
+A vision tower without texts (ViT, DINOv2) goes with
+`--config.model.start=random --config.model.embedding_size=512 --config.model.text=bigru --config.model.weights=`.
 """
 
 from hrem_jax.configuration import default_config
@@ -25,8 +24,7 @@ def get_config(variant: str = ''):
   config.model.weights = './encoder'
   config.model.image = 'tower'
   config.model.image_weights = './encoder'
-  config.model.region_size = 3072  # 32 x 32 pixels of three colours
-  config.model.embedding_size = 512
+  config.model.region_size = config.model.embedding_size = 0  # those of the patches and of the towers
   config.model.num_heads = 8
   config.model.remat = True
   config.loss.warmup_steps = 100

@@ -4,9 +4,6 @@ Both towers stay as they are; what is learnt is added to their embeddings with a
 training began with stands in every table as `zero-shot`. First `extract --encoder=FOLDER`, then with the same folder
 
     --config.model.weights=FOLDER
-
-and, for another one than CLIP ViT-B/32, `--config.model.region_size=` what `extract` printed and
-`--config.model.embedding_size=` the size of its embeddings (768 for SigLIP B/16; the heads must divide it).
 """
 
 from hrem_jax.configuration import default_config
@@ -22,8 +19,7 @@ def get_config(variant: str = ''):
   config.model.start = 'zero_shot'
   config.model.text = 'tower'
   config.model.weights = './encoder'
-  config.model.region_size = 768
-  config.model.embedding_size = 512
+  config.model.region_size = config.model.embedding_size = 0  # those of the features and of the towers
   config.model.num_heads = 8
   config.loss.warmup_steps = 100
   config.optimizer.language_model_lr_factor = 0.0

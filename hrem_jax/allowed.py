@@ -23,7 +23,7 @@ def _one_of(*values: str) -> Callable[[str], bool]:
 POSITIVE = {
   'data': 'row_width min_word_count',
   'data.neighbours': 'images_per_cluster cluster_size every_epochs',
-  'model': 'parts embedding_size region_size num_heads',
+  'model': 'parts num_heads',
   'model.association': 'top_k sigma',
   'optimizer': 'learning_rate clip_norm',
   'training': 'num_epochs log_every_steps checkpoint_every_steps max_skipped_steps',
@@ -36,7 +36,7 @@ POSITIVE = {
 NOT_NEGATIVE = {
   'loss': 'margin cross_weight enhanced_weight relation_weight warmup_steps',
   'optimizer': 'language_model_lr_factor image_tower_lr_factor graph_lr_factor weight_decay decay_factor',
-  'model': 'relevance_weight',
+  'model': 'relevance_weight embedding_size region_size',
 }
 CHECKS: dict[str, tuple[Callable, str]] = {
   **{f'{section}.{key}': (_positive, 'positive') for section, keys in POSITIVE.items() for key in keys.split()},

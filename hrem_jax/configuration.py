@@ -43,8 +43,8 @@ def default_config() -> ml_collections.ConfigDict:
     every_epochs=1,  # epochs from one clustering to the next
   )
   config.model = dict(
-    embedding_size=1024,
-    region_size=2048,
+    embedding_size=1024,  # 0: that of the towers' own embeddings (start='zero_shot')
+    region_size=2048,  # 0: as many numbers as the features have
     num_heads=16,
     dropout=0.1,
     residual_weight=0.8,

@@ -25,6 +25,11 @@ def check_towers(config: ml_collections.ConfigDict) -> None:
       "config.model.start='zero_shot' begins with what a text tower makes of texts: expected config.model.text='tower' "
       f'with the folder of a CLIP or SigLIP as config.model.weights, found {model.text!r}'
     )
+  if not model.embedding_size and model.start != 'zero_shot':
+    raise UserError(
+      "config.model.embedding_size is 0, expected positive: only with config.model.start='zero_shot' it is that of the "
+      'towers'
+    )
   if takes_embeddings(model) and config.data.source != 'precomputed':
     raise UserError(
       "config.model.start='zero_shot' needs the encoder's own embeddings (SPLIT_embeddings.npy): expected "

@@ -32,11 +32,14 @@ def test_all_promised_configurations_are_there():
 def test_every_configuration_builds(path):
   config = load(path)
   configuration.validate(config)
+  is_tower, tower = config.model.image == 'tower', config.model.image_tower
+  config.model.region_size = config.model.region_size or (tower.patch_size**2 * 3 if is_tower else 13)
+  config.model.embedding_size = config.model.embedding_size or config.model.text_tower.projection_size
+  configuration.validate(config)
   model = build_model(config.model)
   init = lambda rng: init_variables(model, rng, region_size=config.model.region_size)  # noqa: E731
   variables = jax.eval_shape(init, jax.random.key(0))
   size = config.model.embedding_size
-  is_tower, tower = config.model.image == 'tower', config.model.image_tower
   if is_tower:
     assert config.model.region_size == tower.patch_size**2 * 3
   features = tower.hidden_size if is_tower else config.model.region_size
@@ -116,6 +119,8 @@ TOWER = {'model.text': 'tower', 'model.weights': 'clip'}
       {**TOWER, 'model.start': 'zero_shot', 'data.source': 'tfds'},
       r"own embeddings \(SPLIT_embeddings.npy\): expected config.data.source='precomputed' .* found 'tfds'",
     ),
+    ({**TOWER, 'model.embedding_size': 0}, r"embedding_size is 0, expected positive: only with .*start='zero_shot'"),
+    ({'model.embedding_size': -1}, r'config.model.embedding_size is -1, expected 0 or more'),
     ({'optimizer.image_tower_lr_factor': -1.0}, r'image_tower_lr_factor is -1.0, expected 0 or more'),
   ],
 )

@@ -16,7 +16,7 @@ def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer |
   """Sets the sizes in `config`, a whole configuration, to those of the folders that it names.
 
   Args:
-    config: Changed in place.
+    config: Changed in place; an embedding size of 0 becomes that of the towers.
     tokenizer: That of an earlier start.
 
   Returns:
@@ -29,12 +29,12 @@ def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer |
   if model.image == 'tower':
     side = _vision(model)
     model.image_tower.update(tower_settings(side.module) | _normalisation(side))
-    _check_size(model, model.image_weights, side.embedding_size, 'pictures')
+    _fit_size(model, model.image_weights, side.embedding_size, 'pictures')
   if model.text == 'tower':
     side = _text(model)
     pads = {'pad_token': side.tokenize.pad, 'pads_left': side.tokenize.pads_left}
     model.text_tower.update(tower_settings(side.module) | pads)
-    _check_size(model, model.weights, side.module.projection_size, 'texts')
+    _fit_size(model, model.weights, side.module.projection_size, 'texts')
     check_packing(config)
     widest, positions = config.data.length_buckets[-1], side.module.max_positions
     if widest > positions:
@@ -82,15 +82,18 @@ def _normalisation(side: VisionSide) -> dict:
   return {key: settings[key] for key in ('scale', 'mean', 'deviation')}
 
 
-def _check_size(model: ml_collections.ConfigDict, folder: str, size: int | None, whose: str) -> None:
-  if model.start != 'zero_shot' or size == model.embedding_size:
+def _fit_size(model: ml_collections.ConfigDict, folder: str, size: int | None, whose: str) -> None:
+  """The embeddings of a model that begins as the towers are have the size of theirs."""
+  if model.start != 'zero_shot':
     return
   if size is None:
     raise UserError(
       f'{folder}: has no embeddings of {whose} that can be compared with those of texts, expected a CLIP or SigLIP for '
       "config.model.start='zero_shot'"
     )
-  raise UserError(
-    f'{folder}: embeddings of {whose} of size {size}, expected config.model.embedding_size={model.embedding_size} for '
-    "config.model.start='zero_shot'"
-  )
+  model.embedding_size = model.embedding_size or size
+  if size != model.embedding_size:
+    raise UserError(
+      f'{folder}: embeddings of {whose} of size {size}, expected config.model.embedding_size={model.embedding_size} '
+      "for config.model.start='zero_shot'"
+    )

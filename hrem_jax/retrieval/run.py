@@ -49,6 +49,9 @@ def open_run(workdir: pathlib.Path) -> Run:
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
   config = configuration.from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
+  for key in ('embedding_size', 'region_size'):  # whoever wrote it knew them
+    if not config.model[key]:
+      raise UserError(f'{workdir / CONFIG_FILE}: config.model.{key} is 0, expected positive')
   tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
   return Run(config, tokenizer, build_model(config.model))
 

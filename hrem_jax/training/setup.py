@@ -100,11 +100,12 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
 
 
 def open_splits(config: ml_collections.ConfigDict) -> list[Split]:
-  """The splits that a training reads: for training, selection and test; all have features of the configured size."""
+  """The splits that a training reads: for training, selection and test; all with features of one size."""
   names = 'train', config.evaluation.select_on, config.evaluation.test_split
   splits = [open_split(config.data, name) for name in names]
+  size, wanted = config.model.region_size, 'expected config.model.region_size='
   for split in splits:
-    split.check_region_size(config.model.region_size, 'expected config.model.region_size=')
+    split.check_region_size(size or splits[0].features.region_size, wanted if size else 'that of training has ')
   return splits
 
 
@@ -124,7 +125,7 @@ def _open_or_create(
   config: ml_collections.ConfigDict, workdir: pathlib.Path | None, train: Split, started: Run | None
 ) -> Run:
   """The run that goes on, or a new one."""
-  resolved, tokenizer = resolve(config, train.captions, started and started.tokenizer)
+  resolved, tokenizer = resolve(config, train, started and started.tokenizer)
   changed = configuration.differences(started.config, resolved) if started else []
   if changed:
     raise UserError(
@@ -135,17 +136,19 @@ def _open_or_create(
 
 
 def resolve(
-  config: ml_collections.ConfigDict, captions: list[str], tokenizer: TextTokenizer | None = None
+  config: ml_collections.ConfigDict, train: Split, tokenizer: TextTokenizer | None = None
 ) -> tuple[ml_collections.ConfigDict, TextTokenizer]:
-  """Fills in what files decide: the sizes of BERT and of towers from their folders, the vocabulary's size.
+  """Fills in what files decide: the sizes of features, of BERT and of towers, and the vocabulary's.
 
   Args:
     config: As the user gave it; not changed.
-    captions: Of the training split, for a vocabulary of our own.
+    train: The training split; its captions are for a vocabulary of our own.
     tokenizer: That of an earlier start.
   """
   config = config.copy_and_resolve_references()
+  config.model.region_size = config.model.region_size or train.features.region_size
   tokenizer = fill_in_towers(config, tokenizer)
+  configuration.validate(config)  # what was 0 has a value now
   if config.model.text == 'tower':
     return config, tokenizer
   if config.model.text == 'bert' and config.model.weights:
@@ -160,7 +163,7 @@ def resolve(
   else:
     if tokenizer is None and config.model.vocabulary:
       tokenizer = read_scan_vocabulary(pathlib.Path(config.model.vocabulary).expanduser())
-    tokenizer = tokenizer or tokenizers.build_vocabulary(captions, min_count=config.data.min_word_count)
+    tokenizer = tokenizer or tokenizers.build_vocabulary(train.captions, min_count=config.data.min_word_count)
     config.model[config.model.text].vocab_size = tokenizer.vocab_size
   return config, tokenizer
 

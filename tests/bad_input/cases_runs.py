@@ -126,6 +126,12 @@ CASES = [
     entry('run/config.json', lambda c: c['model'].update(region_size=17)),
   ),
   Case(
+    'a run without the size of its regions',
+    EVALUATE,
+    'run/config.json: config.model.region_size is 0, expected positive',
+    entry('run/config.json', lambda c: c['model'].update(region_size=0)),
+  ),
+  Case(
     'evaluation of features of another size',
     EVALUATE,
     'test_ims.npy: features of size 12, run was trained on 13',

@@ -15,7 +15,7 @@ DOCUMENT = (pathlib.Path(__file__).parents[2] / 'docs' / 'search.md').read_text(
 # What makes the commands quick, behind them.
 SMALLER = {
   'extract': '--encoder patches --pictures-size 64',
-  'main': '--config.model.region_size=192 --config.model.embedding_size=32 --config.model.bigru.word_size=16 '
+  'main': '--config.model.embedding_size=32 --config.model.bigru.word_size=16 '
   '--config.training.num_epochs=2 --config.training.batch_size=16 --config.data.length_buckets=(24,) '
   '--config.loss.warmup_steps=1000',
 }

@@ -51,6 +51,14 @@ def test_every_variant_with_every_seed_once(config, tmp_path, trainings):
   assert again[0].figures['rsum'][:2] == rows[0].figures['rsum']
 
 
+def test_sizes_that_the_data_decides(config, tmp_path, trainings):
+  config = config.copy_and_resolve_references()
+  config.model.region_size = 0
+  for num_seeds in (1, 2):  # begun, and gone on with
+    ablate(config, ['no_instance_level'], num_seeds=num_seeds, output=tmp_path)
+  assert trainings == [('none', 0), ('none', 1)]
+
+
 def test_a_stopped_series_goes_on(config, tmp_path, trainings, monkeypatch):
   train = ablation.loop.train
 

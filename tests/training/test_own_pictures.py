@@ -25,10 +25,10 @@ from hrem_jax.training.loop import train
 from hrem_jax.training.setup import plan
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
-# The tiny towers: CLIP's frozen with their features, SigLIP's with their pixels and trained.
+# The tiny towers: CLIP's frozen with their features, SigLIP's with their pixels and trained. The files say the sizes.
 KINDS = {
-  'zero_shot': dict(tower='clip', name='features', region_size=14, embedding_size=7, num_heads=7),
-  'end_to_end': dict(tower='siglip', name='pixels', region_size=75, embedding_size=14, num_heads=7),
+  'zero_shot': dict(tower='clip', name='features', num_heads=7),
+  'end_to_end': dict(tower='siglip', name='pixels', num_heads=7),
 }
 SENTENCES = ['A dog  runs.', "The man's RED dog, and a cat!", 'dogs', 'two cats sit']
 
@@ -189,14 +189,16 @@ def test_trained_towers_whose_folder_is_gone_have_no_row(folder, kind, run, caps
 @pytest.mark.parametrize(
   ('kind', 'settings', 'message'),
   [
-    ('zero_shot', {'data.name': 'pixels', 'model.region_size': 75}, r'other features than .*/clip \(weights_sha256'),
-    ('end_to_end', {'data.name': 'features', 'model.region_size': 14}, r'other features than .* \(encoder is "pixels"'),
+    ('zero_shot', {'data.name': 'pixels'}, r'other features than .*/clip \(weights_sha256'),
+    ('end_to_end', {'data.name': 'features'}, r'other features than .* \(encoder is "pixels"'),
     ('zero_shot', {'model.weights': 'siglip'}, r'other features than those of .*/siglip \(weights_sha256'),
     (
       'zero_shot',
       {'model.embedding_size': 14},
       r'embeddings of texts of size 7, expected config.model.embedding_size=14',
     ),
+    ('zero_shot', {'model.num_heads': 2}, r'embedding_size \(7\) is not divisible by config.model.num_heads \(2\)'),
+    ('zero_shot', {'model.region_size': 13}, r'features of size 14, expected config.model.region_size=13'),
     ('end_to_end', {'model.embedding_size': 7}, r'embeddings of pictures of size 14, expected config.model.embedding'),
     (
       'end_to_end',

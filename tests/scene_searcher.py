@@ -57,6 +57,10 @@ class SceneSearcher:
       raise UserError('/somewhere/index: a query without words')
     return self._nearest(self._words @ _words(text), count)
 
+  def unknown_words(self, text: str) -> list[str]:
+    known = set(re.findall(r'\w+', ' '.join(' '.join(entry.captions) for entry in self.entries.values()).lower()))
+    return [word for word in re.findall(r'\w+', text) if word.lower() not in known]
+
   def by_picture(self, picture: Image.Image, count: int = 10) -> list[Hit]:
     return self._nearest(self._pixels @ _pixels(picture), count)
 

@@ -46,4 +46,6 @@ def run(arguments: argparse.Namespace) -> None:
     hits = searcher.by_id(arguments.id, arguments.count)
   elif arguments.text is not None:
     hits = searcher.by_text(arguments.text, arguments.count)
+    if unknown := searcher.unknown_words(arguments.text):
+      say(f'not in the vocabulary, so without meaning here: {", ".join(unknown)}')
   print(as_json(hits) if arguments.json else as_text(hits), end='')

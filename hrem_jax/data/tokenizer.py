@@ -76,6 +76,13 @@ class TextTokenizer:
     begins = [piece.startswith(_SPACE) for piece in encoding.tokens]
     return [count - begins[0] for count in itertools.accumulate(begins)]
 
+  def unknown_words(self, text: str) -> list[str]:
+    """Those of a text that are not in the vocabulary, each once, as they are written there; no punctuation."""
+    encoding = self._tokenizer.encode(text, add_special_tokens=False)
+    places = zip(encoding.ids, encoding.offsets, strict=True)
+    words = dict.fromkeys(text[start:end] for number, (start, end) in places if number == self.unknown)
+    return [word for word in words if any(map(str.isalnum, word))]
+
   def word(self, tokens: Sequence[int]) -> str:
     """The word that some tokens are the pieces of."""
     if self._has_spaces:

@@ -47,6 +47,9 @@ class Encoder(Protocol):
   def texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
     """Unit-norm embeddings; UserError where a text has no words, or none that are known."""
 
+  def unknown_words(self, text: str) -> list[str]:
+    """Words of a text that `texts` can make nothing of."""
+
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     """The unit-norm embedding of a picture of any mode, made as those of the index were; UserError where it cannot."""
 

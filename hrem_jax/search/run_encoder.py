@@ -74,6 +74,9 @@ class RunEncoder:
     with self._lock:
       return self._matcher.encode_texts(texts, few_widths=True)
 
+  def unknown_words(self, text: str) -> list[str]:
+    return self._matcher.tokenizer.unknown_words(text)
+
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     with self._lock:
       regions, embedding = self._picture_queries()(picture)

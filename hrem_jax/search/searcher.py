@@ -66,6 +66,10 @@ class Searcher:
       raise UserError('a query without words: expected is a sentence')
     return self._nearest(self._newest(), self._encoder.texts([text])[0], count)
 
+  def unknown_words(self, text: str) -> list[str]:
+    """Words of a sentence that the model has not learnt: `by_text` finds what the others say."""
+    return self._encoder.unknown_words(text)
+
   def by_picture(self, picture: Image.Image, count: int = 10) -> list[Hit]:
     """The pictures nearest to a picture of any mode, decoded and upright.
 

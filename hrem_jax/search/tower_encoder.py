@@ -79,6 +79,9 @@ class TowerEncoder:
       found.append(np.asarray(features.embedding, np.float32)[: len(chunk)])
     return np.concatenate(found) if found else np.zeros((0, self.size), np.float32)
 
+  def unknown_words(self, text: str) -> list[str]:
+    return []  # it spells them
+
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     pixels = np.asarray(self._towers.vision.preprocessing(to_rgb(picture)), np.float32)
     with self._lock:

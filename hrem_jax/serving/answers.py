@@ -30,9 +30,15 @@ class Found(Picture):
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-  """The best first."""
+  """The best first.
+
+  Attributes:
+    results: What was found.
+    unknown: Words of the text that the model has not learnt; what was found is what the others say.
+  """
 
   results: list[Found]
+  unknown: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,7 +47,7 @@ async def search_by_text(
     raise HTTPException(422, 'query text: is blank, expected a sentence or a few words')
   with service.searches.place():
     hits = await service.searches.compute(service.searcher.by_text, text, count)
-  return Results([found(hit) for hit in hits])
+  return Results([found(hit) for hit in hits], service.searcher.unknown_words(text))
 
 
 @routes.post(

@@ -47,6 +47,14 @@ def test_vocabulary_counts_words_and_survives_its_file():
   assert (again.pad, again.start, again.end, again.unknown, again.mask) == (0, 1, 2, 3, 4)
 
 
+def test_unknown_words_as_they_are_written(bert):
+  vocabulary = tokenizers.build_vocabulary(['the dog on grass'])
+  text = 'The ZÉBRA, on  the Σςİ grass: zébra'
+  assert vocabulary.unknown_words(text) == ['ZÉBRA', 'Σςİ', 'zébra']
+  assert vocabulary.unknown_words('dog THE dog') == vocabulary.unknown_words('') == []
+  assert bert.unknown_words('a dog, 猫 on 猫!') == ['猫']
+
+
 def test_vocabulary_is_that_of_whole_captions():
   # What is a space for Python, for BERT and for nobody; accents and capitals of more than one character.
   alphabet = np.array(list(' ' * 9 + "aAbB.,'-éß\u0301İΣς猫한ﬁ\t\x1c\x85\xa0\u2028\u3000\u200b\x00"))

@@ -179,6 +179,8 @@ def test_commands(world, data, tmp_path, capsys):
   assert [list(each) for each in found] == [['rank', 'score', 'id', 'captions', 'picture']] * 2
   assert [each['rank'] for each in found] == [1, 2]
   assert pathlib.Path(found[0]['picture']).is_file()
+  cli.run(['search', str(index), '--text', 'caption of a Zebra, or 3', '--count', '1'])
+  assert capsys.readouterr().err == 'hrem_jax: not in the vocabulary, so without meaning here: a, Zebra, or\n'
   cli.run(['search', str(index), '--image', str(world / 'pictures/picture_51.jpg'), '--count', '1'])
   rank, score, name, path = capsys.readouterr().out.split()
   assert (rank, score, name) == ('1', '1.000', 'picture_51')

@@ -206,6 +206,12 @@ def test_mistakes_in_queries(searcher, ask, message):
     ask(searcher)
 
 
+def test_words_that_the_run_has_not_learnt(searcher):
+  assert searcher.unknown_words('caption Zebra of picture 3') == ['Zebra']
+  assert searcher.by_text('caption Zebra of picture 3')
+  assert searcher.unknown_words(TEXT) == []
+
+
 def changed_manifest(index, change):
   path = index / 'manifest.json'
   content = json.loads(path.read_text())

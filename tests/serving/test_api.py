@@ -31,6 +31,12 @@ def test_text_finds_pictures(world, client):
   assert shown.content == world.searcher.item(first['id']).picture.read_bytes()
 
 
+def test_words_that_nobody_has_learnt(world, client):
+  known = world.searcher.item('test_0001a').captions[0]
+  for text, unknown in ((known, []), (f'{known} xylophone', ['xylophone'])):
+    assert client.get('/api/search', params={'text': text}).json()['unknown'] == unknown
+
+
 def test_a_picture_finds_itself(world, client):
   content = world.searcher.item('test_0001a').picture.read_bytes()
   for kind in ('image/png', 'IMAGE/PNG; x=1', 'image/jpeg', 'application/octet-stream'):

@@ -155,6 +155,12 @@ def test_type_click_and_go_back(page, gallery):
   assert page.shown() == found
 
 
+def test_words_that_nobody_has_learnt_are_named(page):
+  page.open()
+  page.type('a <i>xylophone</i>')
+  assert page.text('.count').endswith(' fit best, without words that the model has not learnt: i, xylophone, i')
+
+
 def test_addresses_can_be_shared(page, gallery):
   page.open('?text=two%20dogs')
   assert page.shown() == [hit.id for hit in gallery.searcher.by_text('two dogs', 30)]

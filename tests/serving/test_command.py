@@ -149,6 +149,9 @@ class WordEncoder:
   def texts(self, texts):
     return np.array([[float(str(axis) in text) for axis in range(small_index.SIZE)] for text in texts], np.float32)
 
+  def unknown_words(self, text):
+    return [word for word in text.split() if not word.isdecimal()]
+
 
 def test_a_real_index_is_served_with_its_pictures(tmp_path):
   folder, data = tmp_path / 'index', tmp_path / 'data' / 'own_precomp'
@@ -175,7 +178,9 @@ def test_a_real_index_is_served_with_its_pictures(tmp_path):
   with open_writer(folder) as writer:  # while it is served
     writer.add(items, np.eye(small_index.SIZE, dtype=np.float32)[:3])
   assert client.get('/api/about').json()['pictures'] == 3
-  results = client.get('/api/search?text=axis 1').json()['results']
+  answer = client.get('/api/search?text=axis 1').json()
+  results = answer['results']
+  assert answer['unknown'] == ['axis']
   assert [(each['id'], each['score']) for each in results] == [('b', 1), ('a', 0), ('c', 0)]
   assert client.get('/pictures/a').content == content
   assert client.get('/pictures/b').status_code == 404  # only what is in the folder of the pictures

@@ -177,9 +177,10 @@ async function showResults({ head, ask, none, signal }) {
   const here = place();
   const most = limits?.max_results ?? 100;
   const count = Math.max(RESULTS, here.count);
-  const { results } = await unlessQuick(ask(count), signal, () => put(head(), views.waiting()));
+  const { results, unknown } = await unlessQuick(ask(count), signal, () => put(head(), views.waiting()));
   if (signal.aborted) return;
-  const label = results.length ? `The ${views.counted(results.length)} that fit best` : none;
+  const without = unknown.length ? `, without words that the model has not learnt: ${unknown.join(', ')}` : '';
+  const label = results.length ? `The ${views.counted(results.length)} that fit best${without}` : none;
   put(
     head(),
     results.length ? views.make('p', { className: 'quiet count' }, label) : views.nothing(none),

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
 import secrets
 from collections.abc import Iterator
+from typing import IO
 
 from hrem_jax.errors import UserError, one_line
 
@@ -52,6 +54,15 @@ def _missing_parents(path: pathlib.Path) -> list[pathlib.Path]:
 def write_text(path: str | os.PathLike, text: str) -> None:
   with replacing(path) as temporary:
     temporary.write_text(text, encoding='utf-8')
+
+
+def lock(file: IO) -> bool:
+  """Whether an open file could be locked: until it is closed, or its process is gone, however it ends."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
 
 
 def read_text(path: pathlib.Path) -> str:

@@ -66,6 +66,11 @@ def load_split(folder: pathlib.Path, split: str) -> Split:
   features_path, captions_path = folder / f'{split}_ims.npy', folder / f'{split}_caps.txt'
   missing = [path.name for path in (features_path, captions_path) if not path.is_file()]
   if missing:
+    if [path.name for path in folder.glob('*_ims.npy')] == [f'{GALLERY}_ims.npy']:
+      raise UserError(
+        f'{folder}: has pictures without captions only ({GALLERY}_ims.npy), which can be searched; training and '
+        'evaluation want captions (docs/own_pictures.md)'
+      )
     raise UserError(f'{folder}: {" and ".join(missing)} not found; {LAYOUT}')
   ids_path = folder / f'{split}_ids.txt'
   ids = read_lines(ids_path) if ids_path.is_file() else None

@@ -1,6 +1,5 @@
 """The unfinished data set: what survives a stop at any moment, so that the same command goes on."""
 
-import fcntl
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ from jaxtyping import Float
 
 from hrem_jax.data.provenance import differences
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import lock, write_text
 
 SUFFIX = '.unfinished'
 _SETTINGS, _JOURNAL, _LOCK = 'settings.json', 'journal.jsonl', 'lock'
@@ -40,14 +39,12 @@ class Workshop:
     folder.mkdir(parents=True, exist_ok=True)
     self._lock = (folder / _LOCK).open('w')
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      if not lock(self._lock):
+        raise UserError(f'{folder}: another extraction is at work in it')
       self._check_settings(settings)
       self.outcomes = self._read_journal()
       for path in list(self.result.rglob('.*')):  # what a stop left of files that were being written
         path.unlink()
-    except BlockingIOError as error:
-      self._lock.close()
-      raise UserError(f'{folder}: another extraction is at work in it') from error
     except BaseException:
       self._lock.close()
       raise

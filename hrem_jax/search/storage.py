@@ -1,7 +1,6 @@
 """Files that are on the disk when a call returns, and whole or not there, whenever the machine stops."""
 
 import dataclasses
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -9,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from hrem_jax.errors import UserError
+from hrem_jax.files import lock
 
 LOCK = 'lock'
 
@@ -94,8 +94,6 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     UserError: Somebody else writes.
   """
   with (folder / LOCK).open('w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UserError(f'{folder}: somebody else is changing this index; try again when it is done') from error
+    if not lock(file):
+      raise UserError(f'{folder}: somebody else is changing this index; try again when it is done')
     yield

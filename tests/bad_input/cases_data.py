@@ -24,9 +24,21 @@ def pickled(world):
   np.save(world / IMAGES, np.array([{}, {}], object), allow_pickle=True)
 
 
+def gallery_only(world):
+  (world / f'{AT}/train_ims.npy').rename(world / f'{AT}/gallery_ims.npy')
+  for split in ('dev', 'test'):
+    (world / f'{AT}/{split}_ims.npy').unlink()
+
+
 CASES = [
   Case('the data set is not there', TRAIN.replace('/data', '/nowhere'), 'nowhere/tiny_precomp: train_ims.npy and'),
   Case('no features of a split', TRAIN, r'tiny_precomp: dev_ims.npy not found; the layout', gone(f'{AT}/dev_ims.npy')),
+  Case(
+    'only pictures without captions',
+    TRAIN,
+    r'tiny_precomp: has pictures without captions only \(gallery_ims.npy\), which can be searched',
+    gallery_only,
+  ),
   Case('no captions of the test split', TRAIN, r'test_caps.txt not found', gone(f'{AT}/test_caps.txt')),
   Case('captions are a folder', TRAIN, 'train_caps.txt not found', both(gone(CAPTIONS), folder(CAPTIONS))),
   Case('features cut off', TRAIN, r'train_ims.npy: not a whole .npy file \(5000 bytes\)', cut(IMAGES, 5000)),

@@ -32,7 +32,7 @@ def test_pixels_through_the_tower_are_its_features(golden):
   stored = patches.reshape(1, 16, 75).astype(np.float16)  # as in SPLIT_ims.npy
   states, embedding = jax.jit(tower.apply)(encoder.variables, stored, np.ones((1, 16), bool))
   expected = jax.jit(encoder.module.apply)(encoder.variables, encoder.preprocessing(picture)[None])
-  assert_allclose(states.reshape(1, 4, 4, -1), expected.patches, atol=1e-5)
+  assert_allclose(states.reshape(1, 4, 4, -1), expected.patches, rtol=1e-5, atol=1e-5)  # two programs; values to 19
   assert_allclose(embedding, expected.embedding, atol=1e-6)
 
 

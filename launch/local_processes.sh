@@ -47,7 +47,8 @@ pids=() # of those that run, by number
 signal_all() {
   for pid in ${pids[@]+"${pids[@]}"}; do kill "-$1" "$pid" 2>/dev/null || true; done
 }
-trap 'signal_all TERM' TERM INT # a shell's background processes ignore Ctrl-C
+stopping=
+trap 'stopping=yes; signal_all TERM' TERM INT # a shell's background processes ignore Ctrl-C
 trap 'signal_all KILL' EXIT     # nothing stays behind
 
 for ((i = 0; i < count; i++)); do
@@ -58,6 +59,8 @@ for ((i = 0; i < count; i++)); do
     "${words[@]}" > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
   fi
   pids[i]=$!
+  # A signal that came before its number was noted went to the others only.
+  [[ -z $stopping ]] || kill -TERM "${pids[i]}" 2>/dev/null || true
 done
 
 # The first status that is not 0 decides. Those that fail alike, or save, get a minute to end by themselves; JAX needs up

@@ -173,6 +173,15 @@ def test_local_processes_pass_signals_on(tmp_path, number):
   assert errors == ''
 
 
+def test_a_signal_while_they_are_started_reaches_all(tmp_path):
+  lines = """trap 'exit 75' TERM; ((id == 1)) && kill -TERM $PPID; while true; do sleep 0.1; done"""
+  started = time.monotonic()
+  for _ in range(5):
+    result = run('local_processes.sh', '3', '--', **process(tmp_path, lines))
+    assert result.returncode in (EXIT_PREEMPTED, 128 + signal.SIGTERM)  # the latter: before it said what to do with it
+  assert time.monotonic() - started < 45  # one that does not hear of it is killed after a minute
+
+
 @pytest.mark.parametrize(('status', 'requeued'), [(0, False), (2, False), (137, False), (75, True)])
 def test_slurm_goes_back_to_the_queue_only_after_saving(tmp_path, status, requeued):
   programs = tmp_path / 'bin'

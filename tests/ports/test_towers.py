@@ -2,6 +2,7 @@
 
 import functools
 import json
+from importlib.metadata import version
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,12 @@ def test_a_vision_tower_gives_the_published_numbers(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_preprocessing_gives_every_bit_of_the_published_one(name):
   preprocessing = vision_of(name).preprocessing
-  assert_array_equal(np.stack([preprocessing(picture) for picture in pictures()]), golden_of(name)['pixels'])
+  found = np.stack([preprocessing(picture) for picture in pictures()])
+  if int(version('pillow').split('.')[0]) >= 13:  # which made the numbers
+    assert_array_equal(found, golden_of(name)['pixels'])
+  else:  # resizes to another of two neighbouring levels here and there, for the published processors, too
+    level = preprocessing.scale / min(preprocessing.deviation)
+    assert_allclose(found, golden_of(name)['pixels'], rtol=0, atol=1.01 * level)
 
 
 @pytest.mark.parametrize('name', WITH_TEXT)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hrem_jax.errors import one_line
-from hrem_jax.extraction.records import Openable
+from hrem_jax.extraction.records import PackedPicture
 
 # Those that hold photographs. Not all that Pillow knows: it would start Ghostscript for a file that says it is EPS.
 Image.init()  # else it looks for plugins when asked to open, and not for all
@@ -32,7 +33,7 @@ class TooManyPixels(UnreadablePicture):
 
 
 @contextmanager
-def open_picture(path: Openable) -> Iterator[tuple[Image.Image, str]]:
+def open_picture(path: pathlib.Path | PackedPicture) -> Iterator[tuple[Image.Image, str]]:
   """The picture as RGB, turned as its EXIF says, and the SHA-256 of its file.
 
   Raises:

@@ -17,8 +17,10 @@ SYNONYMS = {'val': 'dev', 'valid': 'dev', 'validation': 'dev', 'training': 'trai
 _SPLIT = re.compile(r'[a-z][a-z0-9]{0,31}')
 
 
-class Openable(Protocol):
-  """Where the bytes of a picture are: a path, or a place in a file of many pictures."""
+class PackedPicture(Protocol):
+  """A picture in a file of many, opened as a path is."""
+
+  size: int  # bytes
 
   def open(self, mode: str) -> BinaryIO: ...
 
@@ -29,7 +31,7 @@ class Openable(Protocol):
 class Record:
   """One picture of a source."""
 
-  path: Openable
+  path: pathlib.Path | PackedPicture
   name: str  # as the source spells it: for ids and for people
   captions: tuple[str, ...]  # clean, possibly none
   split: str | None  # None where the source gives none

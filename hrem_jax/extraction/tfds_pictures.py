@@ -34,8 +34,8 @@ class _Examples:
       raise UserError(f'{self._place}: example {row} cannot be read: {one_line(error)}') from error
 
 
-class PackedPicture:
-  """The picture of an example, opened as a path is."""
+class _Picture:
+  """That of an example: a `PackedPicture`."""
 
   def __init__(self, examples: _Examples, row: int, size: int):
     self._examples, self._row, self.size = examples, row, size
@@ -84,7 +84,7 @@ def _record(examples: _Examples, row: int, split: str, its_split: str | None, fo
   captions = clean_captions(_texts(example['captions'], folder))
   name = example.get('image/filename', example.get('image/id', f'{split}/{row}'))
   name = name.decode('utf-8', 'replace') if isinstance(name, bytes) else str(name)
-  return Record(PackedPicture(examples, row, len(example['image'])), name, captions, its_split if captions else None)
+  return Record(_Picture(examples, row, len(example['image'])), name, captions, its_split if captions else None)
 
 
 def _texts(captions: Any, folder: pathlib.Path) -> list[str]:

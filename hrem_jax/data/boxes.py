@@ -27,15 +27,41 @@ def read_boxes(
   """
   if not path.is_file():
     return None
-  array = open_array(path, num_dimensions=3)
-  expected = (num_images, mask.shape[1], 4)
-  repeat = max(len(array) // num_images, 1)
-  if array.shape != (repeat * num_images, *expected[1:]) or not np.issubdtype(array.dtype, np.floating):
-    raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats {expected}')
-  boxes = np.where(mask[..., None], np.asarray(array[rows * repeat], np.float32), 0)
-  inside = (boxes >= -_SLACK) & (boxes <= 1 + _SLACK)  # NaN is not
-  is_wrong = ~(inside.all(axis=(1, 2)) & (boxes[..., :2] <= boxes[..., 2:]).all(axis=(1, 2)))
-  if is_wrong.any():
-    row = rows[is_wrong.argmax()] * repeat
-    raise UserError(f'{path}: row {row} (counted from 0) holds other boxes than x0 <= x1, y0 <= y1 as fractions 0..1')
+  array, repeat = _open(path, num_images, mask.shape[1])
+  boxes = _real(array[rows], mask)
+  if problems := _problems(path, boxes, rows * repeat):
+    raise UserError(problems[0])
   return np.clip(boxes, 0, 1)
+
+
+def box_problems(path: pathlib.Path, mask: Bool[np.ndarray, 'i r']) -> list[str]:
+  """All that `read_boxes` would refuse in a file that is there; `mask` is that of all images of the split."""
+  try:
+    array, repeat = _open(path, *mask.shape)
+  except UserError as error:
+    return [str(error)]
+  return _problems(path, _real(array, mask), np.arange(len(mask)) * repeat)
+
+
+def _open(path: pathlib.Path, num_images: int, num_regions: int) -> tuple[np.ndarray, int]:
+  """The boxes of all images, and how many rows of the file each has."""
+  array = open_array(path, num_dimensions=3)
+  repeat = max(len(array) // num_images, 1)
+  if array.shape != (repeat * num_images, num_regions, 4) or not np.issubdtype(array.dtype, np.floating):
+    raise UserError(f'{path}: {array.dtype} {array.shape}, expected floats {(num_images, num_regions, 4)}')
+  return array[::repeat], repeat
+
+
+def _real(boxes: np.ndarray, mask: Bool[np.ndarray, 'i r']) -> Float[np.ndarray, 'i r 4']:
+  """Boxes with 0 at padding."""
+  return np.where(mask[..., None], np.asarray(boxes, np.float32), 0)
+
+
+def _problems(path: pathlib.Path, boxes: Float[np.ndarray, 'i r 4'], rows: np.ndarray) -> list[str]:
+  """The rows of the file whose boxes are none."""
+  inside = (boxes >= -_SLACK) & (boxes <= 1 + _SLACK)  # NaN is not
+  is_fine = inside.all(axis=(1, 2)) & (boxes[..., :2] <= boxes[..., 2:]).all(axis=(1, 2))
+  return [
+    f'{path}: row {row} (counted from 0) holds other boxes than x0 <= x1, y0 <= y1 as fractions 0..1'
+    for row in rows[~is_fine]
+  ]

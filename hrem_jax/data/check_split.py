@@ -9,12 +9,22 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tokenizers import pre_tokenizers
 
+from hrem_jax.data.boxes import box_problems
 from hrem_jax.data.captions import CAPTIONS_PER_IMAGE, assign_owners, examine_lines, id_count_problem, image_ids
-from hrem_jax.data.features import num_regions_path, num_regions_problems, open_features, read_num_regions
+from hrem_jax.data.features import (
+  embeddings_path,
+  not_finite_embedding,
+  num_regions_path,
+  num_regions_problems,
+  open_embeddings,
+  open_features,
+  read_num_regions,
+)
 from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
 
 CHUNK_BYTES = 2**26  # of features in memory
+CHUNK_ROWS = 2**14  # of embeddings in memory
 
 
 @dataclasses.dataclass
@@ -65,6 +75,7 @@ def examine_split(folder: pathlib.Path, name: str, *, widest: int, scanned: Call
     split.problems += id_problems(split.path('ids.txt'), split.ids, len(split.captions), split.owner)
   if split.shape:
     _scan(split, scanned)
+    split.problems += beside_problems(split)
   return split
 
 
@@ -163,6 +174,23 @@ def _scan(split: ExaminedSplit, scanned: Callable[[int], None]) -> None:
   by_ids = split.ids is not None and len(split.ids) == len(split.captions)
   if same and (split.repeat > 1 or not by_ids):
     split.problems += repeat_problems(path, np.concatenate(same), split.repeat)
+
+
+def beside_problems(split: ExaminedSplit) -> list[str]:
+  """What is wrong with the optional files that have a row for each row, or image, of the features."""
+  problems, boxes, embeddings = [], split.path('boxes.npy'), embeddings_path(split.path('ims.npy'))
+  if boxes.is_file() and split.num_regions is not None:
+    counts = np.where(split.num_regions <= split.shape[1], split.num_regions, 0)  # the others are a problem already
+    problems += box_problems(boxes, np.arange(split.shape[1]) < counts[:: split.repeat, None])
+  if embeddings.is_file():
+    try:
+      array = open_embeddings(embeddings, split.shape[0])
+    except UserError as error:
+      return [*problems, str(error)]
+    for start in range(0, len(array), CHUNK_ROWS):
+      is_finite = np.isfinite(array[start : start + CHUNK_ROWS]).all(axis=1)
+      problems += [not_finite_embedding(embeddings, start + row) for row in np.flatnonzero(~is_finite)]
+  return problems
 
 
 def not_finite(

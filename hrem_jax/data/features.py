@@ -34,6 +34,22 @@ def open_features(path: pathlib.Path) -> np.ndarray:
   return array
 
 
+def open_embeddings(path: pathlib.Path, num_rows: int) -> np.ndarray:
+  """Memory-maps `SPLIT_embeddings.npy`; UserError where it has not one float32 row for each row of the features."""
+  embeddings = open_array(path, num_dimensions=2)
+  if len(embeddings) != num_rows or embeddings.dtype != np.float32:
+    raise UserError(
+      f'{path}: {len(embeddings)} rows of {embeddings.dtype}, expected {num_rows} of float32, as many as '
+      f'{path.name.replace("_embeddings", "_ims")} has'
+    )
+  return embeddings
+
+
+def not_finite_embedding(path: pathlib.Path, row: int) -> str:
+  """The problem with such a row."""
+  return f'{path}: row {row} (counted from 0) holds NaN or infinite numbers'
+
+
 def num_regions_path(features_path: pathlib.Path) -> pathlib.Path:
   """The optional file beside `SPLIT_ims.npy`."""
   return features_path.with_name(features_path.name.replace('_ims.npy', '_num_regions.npy'))
@@ -118,9 +134,7 @@ class RegionFeatures:
     embeddings = self._embeddings[rows]
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
-      raise UserError(
-        f'{embeddings_path(self.path)}: row {rows[~finite][0]} (counted from 0) holds NaN or infinite numbers'
-      )
+      raise UserError(not_finite_embedding(embeddings_path(self.path), rows[~finite][0]))
     return embeddings
 
   def check_embeddings(self, size: int, wanted: str) -> None:
@@ -136,13 +150,7 @@ class RegionFeatures:
         f'{path}: no such file; `python -m hrem_jax extract` writes it with an encoder whose embeddings can be '
         'compared with those of texts (a folder of CLIP or SigLIP)'
       )
-    embeddings = open_array(path, num_dimensions=2)
-    if len(embeddings) != len(self._array) or embeddings.dtype != np.float32:
-      raise UserError(
-        f'{path}: {len(embeddings)} rows of {embeddings.dtype}, expected {len(self._array)} of float32, as many as '
-        f'{self.path.name} has'
-      )
-    return embeddings
+    return open_embeddings(path, len(self._array))
 
   def _read(self, rows: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b r f']:
     """Rows of the file, not through the memory map: its pages would stay resident, in an epoch all 33 GB of COCO."""

@@ -43,6 +43,12 @@ def good(tmp_path_factory):
   save(folder, 'test_num_regions.npy', np.array([3, 2, 1]))
   save(folder, 'test_caps.txt', ['one'] * 6 + ['and four words here'])
   save(folder, 'test_ids.txt', ['x', 'y', 'y', 'y', 'z', 'z', 'z'])
+  save(folder, 'train_embeddings.npy', rng.normal(size=(4, 6)).astype(np.float32))
+  boxes = np.tile(np.float32([0, 0.25, 0.5, 1]), (15, REGIONS, 1))
+  save(folder, 'dev_boxes.npy', boxes)
+  boxes = boxes[:3].copy()
+  boxes[1, 2] = np.nan  # of what is no real region
+  save(folder, 'test_boxes.npy', boxes)
   return folder
 
 
@@ -129,6 +135,25 @@ KINDS = {
   'last real region': (
     lambda f: edit(f, 'test_ims.npy', put((1, 1, 0), np.inf)),
     ['test_ims.npy: row 1 (counted from 0) holds inf at region 1, feature 0'],
+  ),
+  'embeddings of other pictures': (
+    lambda f: edit(f, 'train_embeddings.npy', lambda a: a[1:]),
+    ['train_embeddings.npy: 3 rows of float32, expected 4 of float32, as many as train_ims.npy has'],
+  ),
+  'embeddings that are not finite': (
+    lambda f: edit(f, 'train_embeddings.npy', put((slice(1, 3), 5), np.inf)),
+    [f'train_embeddings.npy: row {row} (counted from 0) holds NaN or infinite numbers' for row in (1, 2)],
+  ),
+  'boxes of other regions': (
+    lambda f: edit(f, 'test_boxes.npy', lambda a: a[:, 1:]),
+    ['test_boxes.npy: float32 (3, 2, 4), expected floats (3, 3, 4)'],
+  ),
+  'boxes in pixels, and upside down': (
+    lambda f: [edit(f, 'test_boxes.npy', put((0, 2), 30)), edit(f, 'dev_boxes.npy', put((10, 1, 3), 0.2))],
+    [
+      f'{file}: row {row} (counted from 0) holds other boxes than x0 <= x1, y0 <= y1 as fractions 0..1'
+      for file, row in (('dev_boxes.npy', 10), ('test_boxes.npy', 0))
+    ],
   ),
   'a copy of a row differs': (
     lambda f: edit(f, 'dev_ims.npy', put((7, 0, 0), 9.0)),

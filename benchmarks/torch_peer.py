@@ -1,9 +1,9 @@
 """The same work in PyTorch, done as the authors' release does it (`torch_model.py`): how many times longer it takes.
 
 In alternating rounds, on the same random inputs: BERT-base with random weights, 36 regions of 2048, captions of 14
-tokens on average and 40 at most. PyTorch works in a process of its own, as everybody uses it: beside its threads and
-its heap a step of ours takes up to a third longer. `tests/benchmarks/test_torch_peer.py` shows that both programs give
-the same numbers from the same weights. Needs torch (`pip install torch`), and memory: about 15 GB at batch 128.
+tokens on average and 40 at most. PyTorch works in a process of its own: its threads turn idle on the cores for a while
+after each call. `tests/benchmarks/test_torch_peer.py` shows that both programs give the same numbers from the same
+weights. Needs torch (`pip install torch`), and memory: about 15 GB at batch 128.
 
 * step: forward, backward, clipping and AdamW with the association graph; captions padded to the longest of the batch
 * association: the graph's matrices from fragments, dense `[i, t, r, w]`

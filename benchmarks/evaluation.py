@@ -16,12 +16,13 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from measure import NUM_REGIONS, Figure, caption_lengths, in_turns, ratio, show
 
 from hrem_jax.configuration import default_config
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.models.hrem import HREM, build_model, init_variables
 from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import evaluate
 from hrem_jax.sharding import data_mesh, replicate
@@ -76,14 +77,19 @@ def make_captions(lengths: np.ndarray, rng: np.random.Generator) -> TokenizedCap
   )
 
 
+def make_encoder(config: ml_collections.ConfigDict, chunk_size: int) -> tuple[HREM, dict, DataEncoder]:
+  """The model with random variables, and what sends data sets through it."""
+  model, mesh = build_model(config.model), data_mesh()
+  init = functools.partial(init_variables, model, region_size=config.model.region_size)
+  variables = replicate(jax.device_get(jax.jit(init)(jax.random.key(0))), mesh)
+  return model, variables, DataEncoder(model, mesh, chunk_size=chunk_size)
+
+
 def encoding(rounds: int, num_captions: int, num_images: int) -> Iterator[Figure]:
   config, rng = default_config(), np.random.default_rng(0)
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
-  chunk, mesh, model = config.evaluation.batch_size, data_mesh(), build_model(config.model)
-  init = functools.partial(init_variables, model, region_size=config.model.region_size)
-  variables = replicate(jax.device_get(jax.jit(init)(jax.random.key(0))), mesh)
-  encoder = DataEncoder(model, mesh, chunk_size=chunk)
-
+  chunk = config.evaluation.batch_size
+  model, variables, encoder = make_encoder(config, chunk)
   lengths = caption_lengths(num_captions, rng)
   captions = make_captions(lengths, rng)
   mean = round(lengths.mean())

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from evaluation import NUM_IMAGES, SIZE, TEXTS_PER_IMAGE, InMemory, make_captions
+from evaluation import NUM_IMAGES, SIZE, TEXTS_PER_IMAGE, InMemory, make_captions, make_encoder
 from measure import MAX_WORDS, NUM_REGIONS, Figure, caption_lengths, in_turns, make_batch, ratio, show
 from step import Step
 from torch_model import Peer, TorchBatch, fragment_relations
@@ -34,11 +34,8 @@ from torch_model import Peer, TorchBatch, fragment_relations
 from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
-from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ops import relations
-from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import evaluate
-from hrem_jax.sharding import data_mesh, replicate
 
 BATCH = 128  # of the release when it encodes
 
@@ -69,8 +66,9 @@ def work(connection: Connection, make: Callable[..., dict[str, Callable]], *argu
 @contextlib.contextmanager
 def in_a_process(make: Callable[..., dict[str, Callable]], *arguments: int) -> Iterator[dict[str, Callable]]:
   """The functions that `make(*arguments)` gives, called in another process; the answer is awaited."""
-  here, there = multiprocessing.get_context('spawn').Pipe()
-  process = multiprocessing.get_context('spawn').Process(target=work, args=(there, make, *arguments), daemon=True)
+  spawning = multiprocessing.get_context('spawn')
+  here, there = spawning.Pipe()
+  process = spawning.Process(target=work, args=(there, make, *arguments), daemon=True)
   process.start()
   there.close()
 
@@ -165,11 +163,8 @@ def peer_encoding(num_images: int) -> dict[str, Callable]:
 
 
 def encoding(num_images: int, rounds: int) -> Iterator[Figure]:
-  config, mesh = default_config(), data_mesh()
-  model, (captions, images) = build_model(config.model), make_data_set(num_images)
-  init = functools.partial(init_variables, model, region_size=config.model.region_size)
-  variables = replicate(jax.device_get(jax.jit(init)(jax.random.key(0))), mesh)
-  encoder, tokenizer = DataEncoder(model, mesh, chunk_size=BATCH), build_vocabulary(['the special tokens'])
+  config, (captions, images) = default_config(), make_data_set(num_images)
+  (_, variables, encoder), tokenizer = make_encoder(config, BATCH), build_vocabulary(['the special tokens'])
   ours = {
     'captions': lambda: encoder.encode_texts(variables, captions, tokenizer, config.data.length_buckets[-1]),
     'images': lambda: encoder.encode_images(variables, images),

@@ -35,11 +35,6 @@ def check_towers(config: ml_collections.ConfigDict) -> None:
       "config.model.start='zero_shot' needs the encoder's own embeddings (SPLIT_embeddings.npy): expected "
       f"config.data.source='precomputed' or config.model.image='tower', found {config.data.source!r}"
     )
-  check_packing(config)
-
-
-def check_packing(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError where texts are packed that a tower wants for themselves."""
   if config.model.text == 'tower' and config.data.pack and not config.model.text_tower.causal:
     raise UserError(
       'config.data.pack is True, expected False: the text tower looks at the padding behind a text (SigLIP), which '

@@ -9,7 +9,6 @@ from hrem_jax.errors import UserError
 from hrem_jax.models.tower_encoders import tower_settings
 from hrem_jax.ports.huggingface import find_folder, merge_checked
 from hrem_jax.ports.towers import TextSide, VisionSide, open_towers, open_vision
-from hrem_jax.tower_rules import check_packing
 
 
 def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer | None) -> TextTokenizer | None:
@@ -35,7 +34,6 @@ def fill_in_towers(config: ml_collections.ConfigDict, tokenizer: TextTokenizer |
     pads = {'pad_token': side.tokenize.pad, 'pads_left': side.tokenize.pads_left}
     model.text_tower.update(tower_settings(side.module) | pads)
     _fit_size(model, model.weights, side.module.projection_size, 'texts')
-    check_packing(config)
     widest, positions = config.data.length_buckets[-1], side.module.max_positions
     if widest > positions:
       raise UserError(

@@ -148,7 +148,7 @@ def resolve(
   config = config.copy_and_resolve_references()
   config.model.region_size = config.model.region_size or train.features.region_size
   tokenizer = fill_in_towers(config, tokenizer)
-  configuration.validate(config)  # what was 0 has a value now
+  configuration.validate(config)  # sizes that were 0, and towers as their folders have them
   if config.model.text == 'tower':
     return config, tokenizer
   if config.model.text == 'bert' and config.model.weights:

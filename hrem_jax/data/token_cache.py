@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +27,7 @@ def cached_tokens(captions: Sequence[str], tokenizer: TextTokenizer, *, folder: 
     with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
       flat = arrays['tokens'], arrays['words'], arrays['offsets']
       return TokenizedCaptions(*flat, num_special=tokenizer.num_special)
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  except Exception:  # of a damaged zip there is hardly a class that is not raised
     pass  # not there, or damaged: made anew
   tokenized = tokenize(captions, tokenizer)
   try:

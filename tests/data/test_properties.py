@@ -126,6 +126,17 @@ def same(ours, theirs) -> None:
     np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
 
 
+def test_any_bit_of_the_cache_may_be_wrong(tmp_path):
+  """Of its zip, too: one says that it is encrypted, one that it is compressed in a way that nobody knows."""
+  tokenizer = build_vocabulary(['a dog'])
+  same(cached_tokens(['dog'], tokenizer, folder=tmp_path), tokenize(['dog'], tokenizer))
+  (path,) = tmp_path.rglob('*.npz')
+  content = path.read_bytes()
+  for position in range(len(content)):
+    path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+    same(cached_tokens(['dog'], tokenizer, folder=tmp_path), tokenize(['dog'], tokenizer))
+
+
 @settings(max_examples=80, deadline=None)
 @given(known=st.lists(WITH_TEXT, min_size=1, max_size=5), asked=st.lists(TEXT, max_size=6), data=st.data())
 def test_the_cache_gives_the_tokens_whatever_happens_to_its_file(known, asked, data):

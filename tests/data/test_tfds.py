@@ -167,6 +167,18 @@ def nothing_left(output: pathlib.Path) -> bool:
   return not [path for path in output.rglob('*') if path.is_file() or 'incomplete' in path.name]
 
 
+def test_files_whose_owner_has_no_name(data, tmp_path, monkeypatch):
+  def unknown(number):
+    raise KeyError(f'getpwuid(): uid not found: {number}')
+
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  split = load_tfds_split(str(data / 'tfds'), 'tiny', 'train')
+  assert len(split.features.rows(np.arange(3))[0]) == 3
+  with pytest.raises(UserError, match='1.0.0: cannot be written: TFDS wants a user with a name, this id has none'):
+    convert(data / 'tiny_precomp', tmp_path)
+  assert nothing_left(tmp_path)
+
+
 def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(data, tmp_path, monkeypatch):
   split_class = type(load_split(data / 'tiny_precomp', 'train').features)
   rows, calls = split_class.rows, []

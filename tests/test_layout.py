@@ -12,6 +12,7 @@ LEVELS = [
   {'configuration'},
   {'data', 'models'},
   {'ports'},
+  {'methods'},
   {'extraction', 'retrieval'},
   {'search', 'training'},
   {'report', 'serving'},

@@ -15,14 +15,14 @@ from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.convert import ReleaseModel, read_release_model
 from hrem_jax.retrieval.checkpoint_folder import StateSave, checkpoint_folder
+from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.folders import check_new, new_folder
-from hrem_jax.retrieval.run import CONFIG_FILE, TOKENIZER_FILE, score_of
+from hrem_jax.retrieval.run import score_of, write_run
 
 BERT_HEAD_SIZE = 64  # of every published BERT
 
@@ -192,7 +192,8 @@ def _write(
   metrics = None if release.rsum is None else {'rsum': release.rsum}
   with new_folder(output) as folder:
     options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max')
-    with ocp.CheckpointManager(checkpoint_folder(folder), options=options) as manager:
+    checkpoints = checkpoint_folder(folder)
+    with ocp.CheckpointManager(checkpoints, options=options) as manager:
       manager.save(release.step, args=ocp.args.Composite(state=StateSave(state)), metrics=metrics)
-    write_text(folder / TOKENIZER_FILE, tokenizer.to_json())
-    write_text(folder / CONFIG_FILE, configuration.to_json(config))
+    write_checksums(checkpoints / str(release.step))
+    write_run(folder, config, tokenizer)

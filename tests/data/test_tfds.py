@@ -308,7 +308,7 @@ def test_places_that_cannot_be_written_are_named(data, tmp_path):
   (tmp_path / 'file').write_text('a letter')
   with pytest.raises(UserError, match='file/region_captions/tiny/1.0.0: cannot be written'):
     convert(source, tmp_path / 'file')
-  with pytest.raises(UserError, match='gs:/bucket/data: no local folder; convert into one and copy it'):
+  with pytest.raises(UserError, match='gs:/bucket/data: an address, expected a path of this machine'):
     convert(source, pathlib.Path('gs://bucket/data'))
   with pytest.raises(UserError, match='nowhere: no such folder'):
     convert(tmp_path / 'nowhere', tmp_path)

@@ -15,12 +15,12 @@ from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.convert import ReleaseModel, read_release_model
+from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.folders import check_new, new_folder
-from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, score_of
+from hrem_jax.retrieval.run import CHECKPOINTS, score_of, write_run
 
 BERT_HEAD_SIZE = 64  # of every published BERT
 
@@ -191,5 +191,5 @@ def _write(
     options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max')
     with ocp.CheckpointManager(folder / CHECKPOINTS, options=options) as manager:
       manager.save(release.step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics)
-    write_text(folder / TOKENIZER_FILE, tokenizer.to_json())
-    write_text(folder / CONFIG_FILE, configuration.to_json(config))
+    write_checksums(folder / CHECKPOINTS / str(release.step))
+    write_run(folder, config, tokenizer)

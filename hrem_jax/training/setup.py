@@ -21,11 +21,10 @@ from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
 from hrem_jax.distributed import check_shared
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.pretrained import fill_in_towers, read_towers
-from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, Run, open_run, step_folders
+from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, Run, open_run, step_folders, write_run
 from hrem_jax.retrieval.split_protocols import check_split
 from hrem_jax.sharding import replicate
 from hrem_jax.training.encoder_check import check_encoder
@@ -60,8 +59,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
   if jax.process_index() == 0:
     if provenance is not None:
       write_provenance(workdir, provenance)
-    write_text(workdir / TOKENIZER_FILE, setup.run.tokenizer.to_json())
-    write_text(workdir / CONFIG_FILE, configuration.to_json(setup.run.config))
+    write_run(workdir, setup.run.config, setup.run.tokenizer)
   check_shared(workdir / CONFIG_FILE)
   return setup
 

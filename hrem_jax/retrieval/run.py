@@ -25,7 +25,8 @@ from hrem_jax.models.hrem import HREM, build_model
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.scores import DotScores, Scores
+from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
 CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
@@ -177,10 +178,13 @@ class Evaluator:
     tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
     return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
 
+  def scores(self, variables: dict, split: Split) -> Scores:
+    """Of all images of a split with all of its captions; errors as of `embed`."""
+    return DotScores(*self.embed(variables, split))
+
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Metrics of the embeddings of `embed`."""
-    images, texts = self.embed(variables, split)
-    return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
+    """Recall metrics of a split by `protocol`, whatever else the configuration asks of the test split."""
+    return evaluate_split(self.scores(variables, split), split, recall_only(self._run.config, protocol))
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:

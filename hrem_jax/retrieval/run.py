@@ -22,12 +22,14 @@ from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.scores import DotScores, Scores
+from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
-CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
 RUN_FILES = CONFIG_FILE, TOKENIZER_FILE
 METRICS = 'metrics'  # Orbax's name of a checkpoint's scores, and of the file in the folder of this name
 
@@ -99,7 +101,7 @@ def best_step(workdir: pathlib.Path) -> int:
   """
   # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
   options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
-  folder = (workdir / CHECKPOINTS).absolute()
+  folder = checkpoint_folder(workdir)
   step = None
   for found in step_folders(folder):
     check_scores(folder / str(found))
@@ -118,7 +120,7 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
-  verify(workdir / CHECKPOINTS / str(step))
+  verify(checkpoint_folder(workdir) / str(step))
   return _restore(workdir, step, ('params', 'batch_stats'))
 
 
@@ -129,7 +131,7 @@ def skipped_updates(workdir: pathlib.Path, step: int) -> int:
 
 def _restore(workdir: pathlib.Path, step: int, names: Sequence[str], *, is_optional: bool = False) -> dict:
   """These parts of a state, or those of them that are there."""
-  folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
+  folder = checkpoint_folder(workdir) / str(step) / 'state'
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
@@ -188,10 +190,13 @@ class Evaluator:
     tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
     return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
 
+  def scores(self, variables: dict, split: Split) -> Scores:
+    """Of all images of a split with all of its captions; errors as of `embed`."""
+    return DotScores(*self.embed(variables, split))
+
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Metrics of the embeddings of `embed`."""
-    images, texts = self.embed(variables, split)
-    return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
+    """Recall metrics of a split by `protocol`, whatever else the configuration asks of the test split."""
+    return evaluate_split(self.scores(variables, split), split, recall_only(self._run.config, protocol))
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import math
 import os
 import pathlib
 import resource
@@ -31,12 +30,10 @@ def read_only(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def small_files(_: pathlib.Path, most: int = 3000) -> Iterator[None]:
-  """A file gets no larger than `most` bytes, whoever writes it: what a full disk and a quota do in the middle of it.
-
-  JAX keeps no compiled program meanwhile. Not by `jax_enable_compilation_cache`: that is looked at once in a process.
-  """
+  """A file gets no larger than `most` bytes, whoever writes it: what a full disk and a quota do in the middle of it."""
+  # Whether there is a cache is found out once a process; what compiles in less than so many seconds never enters it.
   limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), jax.config.jax_persistent_cache_min_compile_time_secs
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', math.inf)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1e9)
   resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
   try:
     yield

@@ -202,16 +202,18 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(data, tmp
 
 
 KILLED = """
-import pathlib, sys, time
+import itertools, pathlib, sys, time
 from hrem_jax.data.features import RegionFeatures
 from hrem_jax.data.tfds import convert
 
 rows = RegionFeatures.rows
-def slow(self, index):
+calls = itertools.count(1)
+def stuck(self, index):
   print('rows', file=sys.__stdout__, flush=True)
-  time.sleep(0.05)
+  if next(calls) == 5:
+    time.sleep(3600)  # until somebody ends it
   return rows(self, index)
-RegionFeatures.rows = slow
+RegionFeatures.rows = stuck
 convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), shard_bytes=600)
 """
 

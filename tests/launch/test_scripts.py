@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -141,10 +140,8 @@ def test_local_processes_keep_the_first_ones_output_and_number_the_others(tmp_pa
 
 def test_local_processes_end_together(tmp_path):
   """Killed: the others are, too, at once. The status is that of the first."""
-  variables = process(tmp_path, '((id == 1)) && kill -9 $$; exec sleep 50')
-  started = time.monotonic()
+  variables = process(tmp_path, '((id == 1)) && kill -9 $$; exec sleep 300')  # longer than `run` waits
   result = run('local_processes.sh', '3', '--', **variables)
-  assert time.monotonic() - started < 15
   assert result.returncode == 137
   assert 'local_processes.sh: process 1 ended with status 137; ending the others' in result.stderr
 
@@ -175,11 +172,10 @@ def test_local_processes_pass_signals_on(tmp_path, number):
 
 def test_a_signal_while_they_are_started_reaches_all(tmp_path):
   lines = """trap 'exit 75' TERM; ((id == 1)) && kill -TERM $PPID; while true; do sleep 0.1; done"""
-  started = time.monotonic()
   for _ in range(5):
+    # One that does not hear of it is killed after a minute, and `run` waits no longer.
     result = run('local_processes.sh', '3', '--', **process(tmp_path, lines))
     assert result.returncode in (EXIT_PREEMPTED, 128 + signal.SIGTERM)  # the latter: before it said what to do with it
-  assert time.monotonic() - started < 45  # one that does not hear of it is killed after a minute
 
 
 @pytest.mark.parametrize(('status', 'requeued'), [(0, False), (2, False), (137, False), (75, True)])

@@ -37,3 +37,11 @@ def chance_error(chances: np.ndarray, condition: np.ndarray, dtype) -> np.ndarra
   """By how much each of `chances` may be off that were computed in `dtype`; they are kept in float32."""
   kept = epsilon(np.float32) * chances + np.finfo(np.float32).tiny
   return ROUNDINGS * (epsilon(dtype) * chance_condition(chances, condition) + kept)
+
+
+def divergence_error(num_columns: int, dtype) -> float:
+  """By how much `sum p (log p - log q)` of two softmaxes over so many columns may be off: small beside the logarithms.
+
+  These are about `log(num_columns)` each where the distributions are nearly even.
+  """
+  return ROUNDINGS * epsilon(dtype) * 2 * float(np.log(num_columns))

@@ -3,8 +3,8 @@
 `make demo` composes the data, trains this and writes a page of pictures. Expect a test rSum above 350 (chance: 7).
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -16,9 +16,9 @@ def get_config(variant: str = ''):
   config.model.text = 'bigru'
   config.model.region_size = 322
   config.model.embedding_size = 256
-  config.model.num_heads = 4
+  config.hrem.num_heads = 4
   config.model.bigru.word_size = 128
-  config.loss.warmup_steps = 312  # two epochs
+  config.hrem.warmup_steps = 312  # two epochs
   config.optimizer.learning_rate = 1e-3
   config.optimizer.language_model_lr_factor = 1.0
   config.optimizer.decay_epochs = (5,)

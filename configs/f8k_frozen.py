@@ -3,8 +3,8 @@
 Minutes per training on one CPU core, so that variants and seeds can be compared. Weights as for `f8k_minilm.py`.
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -13,11 +13,11 @@ def get_config(variant: str = ''):
   config.data.length_buckets = (40,)
   config.model.region_size = 256
   config.model.embedding_size = 256
-  config.model.num_heads = 8
+  config.hrem.num_heads = 8
   config.model.weights = 'data/minilm'
   # Sizes of all-MiniLM-L6-v2, until the folder says its own.
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
-  config.loss.warmup_steps = 156  # a third of the epoch
+  config.hrem.warmup_steps = 156  # a third of the epoch
   config.optimizer.language_model_lr_factor = 0.0
   config.training.batch_size = 64
   config.training.num_epochs = 1

@@ -7,8 +7,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
-  {'ops', 'allowed', 'errors'},
-  {'command_line', 'distributed', 'files', 'sharding', 'tower_rules', 'variants'},
+  {'ops', 'errors'},
+  {'command_line', 'distributed', 'files', 'settings', 'sharding', 'tower_rules'},
+  {'allowed'},
   {'configuration'},
   {'data', 'models'},
   {'ports'},

@@ -31,18 +31,18 @@ FOREIGN = re.compile(
 )
 # Options of the release that are settings of ours. What is not here keeps our default.
 OPTIONS = {
-  'nhead': 'model.num_heads',
-  'dropout': 'model.dropout',
-  'residual_weight': 'model.residual_weight',
-  'mask_weight': 'model.relevance_weight',
-  'norm_input': 'model.normalize_inputs',
+  'nhead': 'hrem.num_heads',
+  'dropout': 'hrem.dropout',
+  'residual_weight': 'hrem.residual_weight',
+  'mask_weight': 'hrem.relevance_weight',
+  'norm_input': 'hrem.normalize_inputs',
   'margin': 'loss.margin',
   'max_violation': 'loss.hardest_negative',
-  'warmup': 'loss.warmup_steps',
-  'reg_loss_weight': 'loss.relation_weight',
-  'cross_loss': 'loss.cross_weight',
+  'warmup': 'hrem.warmup_steps',
+  'reg_loss_weight': 'hrem.relation_weight',
+  'cross_loss': 'hrem.cross_weight',
   'learning_rate': 'optimizer.learning_rate',
-  'graph_lr_factor': 'optimizer.graph_lr_factor',
+  'graph_lr_factor': 'hrem.graph_lr_factor',
   'grad_clip': 'optimizer.clip_norm',
   'batch_size': 'training.batch_size',
   'num_epochs': 'training.num_epochs',
@@ -146,13 +146,13 @@ def _tables(image: Tensors, text: Tensors, criterion: Tensors, source: str) -> t
     'model.text': kind,
     'model.embedding_size': embedding_size,
     'model.region_size': region_size,
-    'model.image_graph': graphs[0],
-    'model.text_graph': graphs[1],
-    'model.interaction': 'fusion' if has_graph else 'none',
+    'hrem.image_graph': graphs[0],
+    'hrem.text_graph': graphs[1],
+    'hrem.interaction': 'fusion' if has_graph else 'none',
   }
   if has_graph:
     mlp = 'adj_model.adj_learning.mlp_i2t.0.weight'
-    settings['model.association.top_k'] = _shape(criterion, mlp, 2, source)[1]
+    settings['hrem.association.top_k'] = _shape(criterion, mlp, 2, source)[1]
   return tables, settings | (_bert_settings(text, source) if kind == 'bert' else _bigru_settings(text, source))
 
 
@@ -191,7 +191,7 @@ def _options(content: dict, source: str) -> dict[str, Any]:
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
   settings = {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
   losses = {'trip': 'distance_weighted', 'vse': 'hinge'}
-  for theirs, ours in (('base_loss', 'loss.base'), ('gnn_loss', 'loss.enhanced')):
+  for theirs, ours in (('base_loss', 'loss.base'), ('gnn_loss', 'hrem.enhanced')):
     if isinstance(options.get(theirs), str) and options[theirs] in losses:
       settings[ours] = losses[options[theirs]]
   return settings

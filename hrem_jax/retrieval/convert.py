@@ -16,7 +16,7 @@ from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, default_config, init_variables, validate
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.convert import ReleaseModel, read_release_model
 from hrem_jax.retrieval.folders import check_new, new_folder
@@ -56,19 +56,19 @@ def convert(
     config.data.directory = str(data.expanduser().absolute())
   if config.model.text == 'bert':
     say(_set_bert_heads(config, release, vocabulary, bert_heads))
-  configuration.validate(config)
+  validate(config)
   tokenizer = _read_tokenizer(vocabulary, config.model.text)
   _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
   variables = _checked(config, release, str(checkpoint))
   if release.left_out:
     say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {", ".join(release.left_out)}')
   _write(output, config, tokenizer, variables, release)
-  graph = 'with' if config.model.interaction == 'fusion' else 'without'
+  graph = 'with' if config.hrem.interaction == 'fusion' else 'without'
   say(f'{output}: {config.model.text} encoders {graph} the association graph, step {release.step}')
 
 
 def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_collections.ConfigDict:
-  config = configuration.default_config()
+  config = default_config()
   name = data_name or release.options.get('dataset', config.data.name)
   for key, value in {**release.settings, 'data.name': name}.items():
     _set(config, key, value, source)
@@ -77,7 +77,7 @@ def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_col
       _set(config, f'optimizer.{ours}', release.options[theirs], source)
   config.evaluation.select_on = 'test'  # so does the release
   if config.model.text == 'bert':
-    config.model.bert.dropout = config.model.dropout
+    config.model.bert.dropout = config.hrem.dropout
     positions, buckets = config.model.bert.max_positions, config.data.length_buckets
     if buckets[-1] > positions:
       config.data.length_buckets = (*(width for width in buckets if width < positions), positions)
@@ -117,7 +117,7 @@ def _set_bert_heads(
   elif bert.hidden_size % BERT_HEAD_SIZE == 0:
     heads, origin = bert.hidden_size // BERT_HEAD_SIZE, f'{BERT_HEAD_SIZE} channels a head, as in every published BERT'
   else:
-    heads, origin = config.model.num_heads, 'a guess, those of the fragment graph; --bert-heads says another'
+    heads, origin = config.hrem.num_heads, 'a guess, those of the fragment graph; --bert-heads says another'
   if heads < 1 or bert.hidden_size % heads:
     raise UserError(f'a BERT of hidden size {bert.hidden_size} cannot have {heads} heads ({origin})')
   bert.num_heads = heads
@@ -165,10 +165,8 @@ def _fit_word_embeddings(
 
 def _checked(config: ml_collections.ConfigDict, release: ReleaseModel, source: str) -> dict:
   """The variables, which must have the tree and the shapes of the model that the configuration builds."""
-  model = build_model(config.model)
-  wanted = jax.eval_shape(
-    lambda rng: init_variables(model, rng, region_size=config.model.region_size), jax.random.key(0)
-  )
+  method = build_method(config)
+  wanted = jax.eval_shape(lambda rng: init_variables(method, config, rng), jax.random.key(0))
   variables = huggingface.merge_checked(wanted, release.variables, source=source)
   broken = [
     '/'.join(path) for path, array in flax.traverse_util.flatten_dict(variables).items() if not np.isfinite(array).all()

@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
+from hrem_jax.methods.registry import validate
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
@@ -64,7 +64,7 @@ def embed_member(
   """As `load_member`, of what `load_best` has loaded: for who needs the variables, too."""
   run, variables, step, mesh = loaded
   if config is not None:
-    configuration.validate(config, num_devices=jax.device_count())
+    validate(config, num_devices=jax.device_count())
     selected_on = run.config.evaluation.select_on
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
     run.config.evaluation.select_on = selected_on

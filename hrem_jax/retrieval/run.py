@@ -13,7 +13,6 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split
@@ -21,13 +20,15 @@ from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.files import read_text
-from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.methods.method import Method
+from hrem_jax.methods.registry import build_method, from_json
 from hrem_jax.retrieval.checksums import verify
 from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import evaluate
 from hrem_jax.sharding import data_mesh, replicate
 
 CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+OF_TRAINING = ('step', 'optimizer', 'skipped', 'skipped_in_a_row')  # in a checkpoint, beside variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Run:
 
   config: ml_collections.ConfigDict
   tokenizer: TextTokenizer
-  model: HREM
+  method: Method
 
 
 def open_run(workdir: pathlib.Path) -> Run:
@@ -48,12 +49,12 @@ def open_run(workdir: pathlib.Path) -> Run:
   for name in (CONFIG_FILE, TOKENIZER_FILE):
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
-  config = configuration.from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
+  config = from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
   for key in ('embedding_size', 'region_size'):  # whoever wrote it knew them
     if not config.model[key]:
       raise UserError(f'{workdir / CONFIG_FILE}: config.model.{key} is 0, expected positive')
   tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
-  return Run(config, tokenizer, build_model(config.model))
+  return Run(config, tokenizer, build_method(config))
 
 
 def score_of(metrics: dict) -> float:
@@ -99,7 +100,7 @@ def best_step(workdir: pathlib.Path) -> int:
 
 
 def restore_variables(workdir: pathlib.Path, step: int) -> dict:
-  """Parameters and batch statistics of a checkpoint as host arrays, without the optimizer's state.
+  """What `method.apply` takes, of a checkpoint, as host arrays: without what only training needs.
 
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
@@ -110,7 +111,7 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
       tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-      wanted = {name: tree[name] for name in ('params', 'batch_stats')}
+      wanted = {name: value for name, value in tree.items() if name not in OF_TRAINING}
       # As NumPy arrays: whatever devices wrote them.
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
@@ -124,7 +125,7 @@ class Evaluator:
 
   def __init__(self, run: Run, mesh: Mesh):
     self._run = run
-    self.encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
+    self.encoder = DataEncoder(run.method, mesh, chunk_size=run.config.evaluation.batch_size)
 
   def embed(self, variables: dict, split: Split):
     """Embeddings of the images `[i, d]` and of the captions `[t, d]`.

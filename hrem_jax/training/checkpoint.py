@@ -26,7 +26,6 @@ from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
 COMPRESSED = 0.8  # a checkpoint has at least this share of the bytes in memory, once the moments are not zero
-CAME_LATER = ('skipped', 'skipped_in_a_row')  # fields of the state that the first checkpoints do not have
 
 
 class Checkpoints:
@@ -82,11 +81,13 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if not self._all_finite((state.params, state.batch_stats, state.optimizer)):
+    if not self._all_finite((state.params, state.collections, state.optimizer)):
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator))
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator)
+    )
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
     if jax.process_index() == 0:
@@ -123,13 +124,13 @@ class Checkpoints:
       if folder.is_dir():
         write_checksums(folder)
 
-  def restore_latest(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-    """The newest whole state, and the iterator moved to where it was; `state` as it is where there is no checkpoint.
+  def restore_latest(self, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState | None:
+    """The newest whole state, and the iterator moved to where it was; None where there is no checkpoint.
 
     What is newer but damaged, and a damaged best one, is named on standard error and renamed to `STEP.damaged`.
 
     Args:
-      state: Gives shapes, types and where each array shall lie; its values are not looked at.
+      shapes: `ShapeDtypeStruct`s that say where each array shall lie, too.
       iterator: Changed in place.
 
     Raises:
@@ -137,7 +138,8 @@ class Checkpoints:
     """
     damaged = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
-      restored, reason = self._try(self._restore, step, state, iterator)
+      self._check_version(step)
+      restored, reason = self._try(self._restore, step, shapes, iterator)
       if restored is not None:
         _set_aside(self._folder, damaged)
         self._manager.reload()
@@ -146,22 +148,28 @@ class Checkpoints:
       damaged[step] = reason
     if damaged:
       raise UserError(_none_is_whole(self._folder, damaged))
-    return state
+    return None
 
-  def _restore(self, step: int, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+  def _check_version(self, step: int) -> None:
+    """Raises UserError where another version's optimizer was saved: it is whole, but means something else."""
+    folder = self._folder / str(step) / 'state'
+    tree, _ = self._try(lambda: ocp.PyTreeCheckpointHandler().metadata(folder).tree)
+    if tree is not None and 'inner_states' not in (tree.get('optimizer') or {'inner_states': None}):
+      raise UserError(
+        f'{folder}: written by an earlier version of hrem_jax, whose optimizer cannot be gone on with; the run can be '
+        'evaluated, searched with and exported as it is, and trained anew in another --workdir'
+      )
+
+  def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
     verify(self._folder / str(step))  # what Orbax says of damaged files goes on for pages
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    fields = {name: getattr(abstract, name) for name in abstract.__dataclass_fields__}
-    stored = ocp.PyTreeCheckpointHandler().metadata(self._folder / str(step) / 'state').tree
-    known = {name: value for name, value in fields.items() if name in stored or name not in CAME_LATER}
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(known))
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes.to_tree()))
     restored = self._manager.restore(step, args=items)['state']
     positions = sorted((self._folder / str(step) / 'data').glob('process_*.json'))
     if not positions:
       raise FileNotFoundError('data/process_*.json is missing')
     # The same on all processes, however many there were.
     iterator.set_state(json.loads(positions[0].read_text('utf-8')))
-    return state.replace(**restored)
+    return TrainState.from_tree(restored)
 
   def _check_best(self, newest: int) -> None:
     """Now, not at the end of the training: what chooses among the others can then be trained for."""

@@ -8,6 +8,7 @@ import oracle
 import pytest
 import synthetic
 
+from hrem_jax.data.batch import ImageInputs, TextInputs
 from hrem_jax.report.answers import pad_captions
 from hrem_jax.report.batch_view import batch_view, choose_batch, recalls
 from hrem_jax.report.page import gather, render
@@ -37,8 +38,8 @@ def test_the_matrices_are_those_of_slow_loops(trained):
   view, split = findings.batch, findings.split
   regions, region_mask = split.features.rows(view.images)
   tokens, word_mask = pad_captions(run, [split.captions[text] for text in view.texts])
-  images = run.model.apply(variables, regions, region_mask, method='encode_images')
-  texts = run.model.apply(variables, tokens, word_mask, method='encode_texts')
+  images = run.method.apply(variables, ImageInputs(regions, region_mask), method='encode_images')
+  texts = run.method.apply(variables, TextInputs(tokens, word_mask), method='encode_texts')
   # By the loops of METHOD section 2.
   (p_i2t, _), (p_t2i, _) = oracle.fragment_relations(
     np.asarray(images.fragments), region_mask, np.asarray(texts.fragments), word_mask, top_k=5

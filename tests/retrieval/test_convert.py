@@ -12,6 +12,7 @@ import torch_files
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrem_jax import cli
+from hrem_jax.data.batch import TextInputs
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.convert import convert
 from hrem_jax.retrieval.export import export
@@ -42,8 +43,8 @@ def test_a_converted_checkpoint_gives_the_releases_embeddings(converted, name):
   assert step == 7924
   expected = golden_model.load(f'encoder_{name}')
   batch = golden_model.batch(expected, '', np.float32)
-  images = run.model.apply(variables, batch.regions, batch.region_mask, method='encode_images').embedding
-  texts = run.model.apply(variables, batch.tokens, batch.word_mask, method='encode_texts').embedding
+  images = run.method.apply(variables, batch.images, method='encode_images').embedding
+  texts = run.method.apply(variables, batch.texts, method='encode_texts').embedding
   for found, prefix in ((images, 'img'), (texts, 'cap')):
     assert found.shape == expected[f'{prefix}_emb'].shape
     assert_allclose(found, expected[f'{prefix}_emb'], rtol=0, atol=1e-5 * np.abs(expected[f'{prefix}_emb']).max())
@@ -52,9 +53,9 @@ def test_a_converted_checkpoint_gives_the_releases_embeddings(converted, name):
 def test_the_configuration_says_what_the_checkpoint_says(converted):
   workdir, lines = converted
   config = open_run(workdir).config
-  assert (config.model.embedding_size, config.model.region_size, config.model.num_heads) == (64, 48, 4)
+  assert (config.model.embedding_size, config.model.region_size, config.hrem.num_heads) == (64, 48, 4)
   assert (config.model.bert.vocab_size, config.model.bert.hidden_size, config.model.bert.num_layers) == (200, 32, 2)
-  assert (config.model.interaction, config.data.name, config.evaluation.select_on) == ('none', 'f8k', 'test')
+  assert (config.hrem.interaction, config.data.name, config.evaluation.select_on) == ('none', 'f8k', 'test')
   assert max(config.data.length_buckets) == config.model.bert.max_positions == 64
   assert (config.loss.hardest_negative, config.training.batch_size) == (False, 12)
   assert 'heads of the BERT: 4 (a guess' in lines[0]
@@ -164,11 +165,12 @@ def test_a_bigru_gives_pytorchs_states(tmp_path, scan_words, linear):
   convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 11
-  assert (run.config.model.image_graph, run.config.model.text_graph) == (False, False)
+  assert (run.config.hrem.image_graph, run.config.hrem.text_graph) == (False, False)
   assert run.config.model.bigru.vocab_size == ROWS + 1  # <mask>, which SCAN has not
   tokens, lengths = rng.integers(ROWS, size=(3, 5)), [5, 2, 3]
   mask = np.arange(5) < np.array(lengths)[:, None]
-  found = run.model.apply(variables, jnp.asarray(tokens), jnp.asarray(mask), method='encode_texts').fragments
+  texts = TextInputs(jnp.asarray(tokens), jnp.asarray(mask))
+  found = run.method.apply(variables, texts, method='encode_texts').fragments
   assert found.shape == (3, 5, SIZE)
   for row, length in enumerate(lengths):
     words = tokens[row, :length]
@@ -187,7 +189,7 @@ def test_the_criterions_state_keeps_the_graph(tmp_path, golden, vocabulary):
   convert(path, tmp_path / 'run', vocabulary=vocabulary, bert_heads=4, say=lines.append)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 0
-  assert run.config.model.interaction == 'fusion'
+  assert run.config.hrem.interaction == 'fusion'
   expected = golden_model.variables(np.float32)
   jax.tree.map(lambda found, wanted: assert_array_equal(found, wanted, strict=True), variables, expected)
   assert 'left out, 1 tensors that hrem_jax does not know: strange.weight' in lines

@@ -62,7 +62,8 @@ def load_config(folder: pathlib.Path, kind: str):
   config.data.update(
     directory=str(folder / 'data'), name=settings.pop('name'), cache=str(folder / 'cache'), length_buckets=(11,)
   )
-  config.model.update(**settings, weights=weights, interaction='none', image_graph=False, text_graph=False, remat=False)
+  config.model.update(**settings, weights=weights, remat=False)
+  config.hrem.update(interaction='none', image_graph=False, text_graph=False)
   if kind == 'end_to_end':
     config.model.image_weights = weights
   config.optimizer.learning_rate = 0.01
@@ -197,7 +198,7 @@ def test_trained_towers_whose_folder_is_gone_have_no_row(folder, kind, run, caps
       {'model.embedding_size': 14},
       r'embeddings of texts of size 7, expected config.model.embedding_size=14',
     ),
-    ('zero_shot', {'model.num_heads': 2}, r'embedding_size \(7\) is not divisible by config.model.num_heads \(2\)'),
+    ('zero_shot', {'hrem.num_heads': 2}, r'embedding_size \(7\) is not divisible by config.hrem.num_heads \(2\)'),
     ('zero_shot', {'model.region_size': 13}, r'features of size 14, expected config.model.region_size=13'),
     ('end_to_end', {'model.embedding_size': 7}, r'embeddings of pictures of size 14, expected config.model.embedding'),
     (

@@ -30,7 +30,7 @@ NUM_STEPS = 24
 def config(directory):
   """One program to compile, two epochs, checkpoints between the evaluations of steps 12 and 24."""
   config = synthetic.tiny_config(directory)
-  config.model.interaction, config.data.length_buckets = 'none', (12,)
+  config.hrem.interaction, config.data.length_buckets = 'none', (12,)
   config.training.update(num_epochs=2, checkpoint_every_steps=5, log_every_steps=1)
   return config
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'errors'},
-  {'command_line', 'distributed', 'files', 'settings', 'sharding', 'tower_rules'},
+  {'command_line', 'distributed', 'files', 'paths', 'settings', 'sharding', 'tower_rules'},
   {'allowed'},
   {'configuration'},
   {'data', 'models'},

@@ -53,7 +53,7 @@ OPTIONS = {
 class ReleaseModel:
   """A converted checkpoint, in memory."""
 
-  variables: dict  # {'params': ..., 'batch_stats': ...} of `hrem_jax.models.hrem.HREM`, float32
+  variables: dict  # {'params': ..., 'batch_stats': ...} of `hrem_jax.methods.hrem.HREM`, float32
   settings: dict[str, Any]  # by the dotted keys of our configuration
   options: dict[str, Any]  # the release's own, as in the file
   step: int

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -18,16 +18,20 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
-from hrem_jax.errors import UserError, one_line
-from hrem_jax.files import read_text
+from hrem_jax.errors import UserError, one_line, shown
+from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.methods.method import Method
 from hrem_jax.methods.registry import build_method, from_json
-from hrem_jax.retrieval.checksums import verify
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
+from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.scores import DotScores, Scores
+from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
-CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
+RUN_FILES = CONFIG_FILE, TOKENIZER_FILE
+METRICS = 'metrics'  # Orbax's name of a checkpoint's scores, and of the file in the folder of this name
 OF_TRAINING = ('step', 'optimizer', 'skipped', 'skipped_in_a_row')  # in a checkpoint, beside variables
 
 
@@ -46,15 +50,27 @@ def open_run(workdir: pathlib.Path) -> Run:
   Raises:
     UserError: `workdir` is not one that training wrote.
   """
-  for name in (CONFIG_FILE, TOKENIZER_FILE):
+  for name in RUN_FILES:
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
+    verify_file(workdir, name, mended=f'; if it was changed on purpose, remove {workdir / CHECKSUMS}')
   config = from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
   for key in ('embedding_size', 'region_size'):  # whoever wrote it knew them
     if not config.model[key]:
       raise UserError(f'{workdir / CONFIG_FILE}: config.model.{key} is 0, expected positive')
   tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
   return Run(config, tokenizer, build_method(config))
+
+
+def write_run(workdir: pathlib.Path, config: ml_collections.ConfigDict, tokenizer: TextTokenizer) -> None:
+  """Writes what decides what numbers mean, and its checksums; `open_run` reads it."""
+  files = {TOKENIZER_FILE: tokenizer.to_json(), CONFIG_FILE: configuration.to_json(config)}
+  # A start that is killed in between leaves files without checksums, never checksums of other files.
+  if (workdir / CHECKSUMS).is_file():
+    (workdir / CHECKSUMS).unlink()
+  for name, content in files.items():
+    write_text(workdir / name, content)
+  write_checksums(workdir, RUN_FILES)
 
 
 def score_of(metrics: dict) -> float:
@@ -68,14 +84,14 @@ def step_folders(folder: pathlib.Path) -> list[int]:
 
 
 def check_scores(checkpoint: pathlib.Path) -> None:
-  """Raises UserError where a checkpoint was evaluated and its score cannot be read."""
-  path = checkpoint / 'metrics' / 'metrics'
+  """Raises UserError where a checkpoint was evaluated and its score is gone, changed, or no number to compare."""
+  verify_file(checkpoint, f'{METRICS}/{METRICS}')
+  path = checkpoint / METRICS / METRICS
   if not path.parent.is_dir():
     return
-  try:
-    score_of(json.loads(path.read_text('utf-8')))
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: expected JSON with the rsum of the selection split: {one_line(error)}') from error
+  score = read_json_object(path).get('rsum')
+  if type(score) not in (int, float) or not abs(score) < math.inf:  # NaN is not smaller
+    raise UserError(f'{path}: expected JSON with the rsum of the selection split, a number, found {shown(score)}')
 
 
 def best_step(workdir: pathlib.Path) -> int:
@@ -86,7 +102,7 @@ def best_step(workdir: pathlib.Path) -> int:
   """
   # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
   options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
-  folder = (workdir / CHECKPOINTS).absolute()
+  folder = checkpoint_folder(workdir)
   step = None
   for found in step_folders(folder):
     check_scores(folder / str(found))
@@ -105,8 +121,8 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
-  verify(workdir / CHECKPOINTS / str(step))
-  folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
+  folder = checkpoint_folder(workdir) / str(step) / 'state'
+  verify(folder.parent)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
@@ -163,10 +179,13 @@ class Evaluator:
     tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
     return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
 
+  def scores(self, variables: dict, split: Split) -> Scores:
+    """Of all images of a split with all of its captions; errors as of `embed`."""
+    return DotScores(*self.embed(variables, split))
+
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Metrics of the embeddings of `embed`."""
-    images, texts = self.embed(variables, split)
-    return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
+    """Recall metrics of a split by `protocol`, whatever else the configuration asks of the test split."""
+    return evaluate_split(self.scores(variables, split), split, recall_only(self._run.config, protocol))
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:

@@ -16,6 +16,7 @@ from hrem_jax.methods.registry import validate
 from hrem_jax.retrieval.evaluation import average, chance, load_member, zero_shot
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import load_test_split, open_run
+from hrem_jax.retrieval.split_protocols import recall_only
 
 MOST_UNKNOWN = 0.5  # share of words that a model need not know to be worth a figure
 
@@ -52,10 +53,9 @@ def transfer(
       not know half of the words, or what the protocol needs is missing.
   """
   run = open_run(workdir)
-  config = run.config.copy_and_resolve_references()
+  config = recall_only(run.config)
   config.data.update(source='precomputed', directory=str(data), name=name)
-  wanted = dict(protocol='all', caption_ids='', class_labels='') | dict(settings or {})
-  config.evaluation.update(test_split=split, **wanted)
+  config.evaluation.update(test_split=split, **(settings or {}))
   validate(config)
   target = load_test_split(config)
   target.check_region_size(config.model.region_size, f'{workdir} was trained on ')
@@ -66,7 +66,7 @@ def transfer(
   trained_on = run.config.data.name
   line = f'{name}, {split}, with the checkpoint of step {member.step} of {workdir}, trained on {trained_on}'
   about = {'workdir': str(workdir), 'step': member.step, 'trained_on': trained_on, 'data': name, 'split': split}
-  about |= {'protocol': wanted['protocol'], 'ties': config.evaluation.ties, **words}
+  about |= {'protocol': config.evaluation.protocol, 'ties': config.evaluation.ties, **words}
   if jax.process_index() == 0:
     output = workdir / f'transfer_{name}_{split}.json' if output is None else output
     results = about | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})

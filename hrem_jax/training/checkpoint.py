@@ -18,8 +18,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
-from hrem_jax.retrieval.run import CHECKPOINTS, check_scores, restore_variables, score_of, step_folders
+from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.guard import all_finite
 from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
@@ -44,7 +45,7 @@ class Checkpoints:
         checkpoint_managers.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False),
       ]
     )
-    self._workdir, self._folder = workdir, (workdir / CHECKPOINTS).absolute()
+    self._workdir, self._folder = workdir, checkpoint_folder(workdir)
     self._set_aside_without_scores()
     options = ocp.CheckpointManagerOptions(
       best_fn=score_of,
@@ -85,9 +86,7 @@ class Checkpoints:
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
-    items = ocp.args.Composite(
-      state=ocp.args.StandardSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator)
-    )
+    items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
     if jax.process_index() == 0:
@@ -162,7 +161,7 @@ class Checkpoints:
 
   def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
     verify(self._folder / str(step))  # what Orbax says of damaged files goes on for pages
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes.to_tree()))
+    items = ocp.args.Composite(state=StateRestore(shapes.to_tree()))
     restored = self._manager.restore(step, args=items)['state']
     positions = sorted((self._folder / str(step) / 'data').glob('process_*.json'))
     if not positions:

@@ -8,10 +8,10 @@ import pytest
 import synthetic
 from hypothesis import strategies
 
-from hrem_jax.configuration import default_config, validate
 from hrem_jax.data.packing import balanced_order, lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.pipeline import bucket_for
 from hrem_jax.errors import UserError
+from hrem_jax.methods.registry import default_config, validate
 
 PAD = 101  # no caption has it
 

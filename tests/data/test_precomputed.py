@@ -185,4 +185,4 @@ def test_embeddings_that_cannot_be(tmp_path, embeddings, message):
   if embeddings is not None:
     np.save(tmp_path / 'train_embeddings.npy', embeddings)
   with pytest.raises(UserError, match=message):
-    load_split(tmp_path, 'train').features.embeddings(np.array([2, 1]))
+    load_split(tmp_path, 'train').features.extra('embeddings', np.array([2, 1]))

@@ -15,9 +15,10 @@ from PIL import Image
 from hrem_jax import cli
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
-from hrem_jax.ops.ranking import chance_ranks, retrieval_metrics
+from hrem_jax.ops.ranking import retrieval_metrics
 from hrem_jax.report.page import Findings, gather, render, write_report
 from hrem_jax.report.pictures import Pictures
+from hrem_jax.retrieval.scores import ChanceScores
 
 NASTY = '<script>alert("x")</script> a dog & a \'cat\''
 ATTRIBUTION = 'Drawn by <b>somebody</b>, https://example.org, CC BY 4.0'
@@ -87,7 +88,7 @@ def test_the_page_is_well_formed(page):
 def test_the_table_holds_the_results_and_chance(trained, page):
   metrics = json.loads((trained / 'run <1>' / 'results.json').read_text('utf-8'))['metrics']
   owner = load_split(trained / 'data' / 'tiny_precomp', 'test').owner
-  chance = retrieval_metrics(chance_ranks(owner, 13))
+  chance = retrieval_metrics(ChanceScores((13, len(owner))).ranks(owner))
   names = ('r1', 'r5', 'r10', 'median_rank', 'mean_rank')
 
   def expected(values, *directions):

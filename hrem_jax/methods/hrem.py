@@ -237,4 +237,6 @@ def _moved() -> dict[str, str]:
   return {f'{section}.{key}': f'hrem.{key}' for section, keys in sections.items() for key in keys.split()}
 
 
-METHOD = Entry(ABOUT, SETTINGS, build, check=check, variants=VARIANTS, moved=_moved())
+METHOD = Entry(
+  ABOUT, SETTINGS, build, check=check, variants=VARIANTS, configuration='configs/f30k_bert.py', moved=_moved()
+)

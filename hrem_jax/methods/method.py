@@ -157,4 +157,5 @@ class Entry(NamedTuple):
   recipe: Mapping[str, Any] = MappingProxyType({})  # what it sets in the other sections, by dotted key
   check: Callable[[ml_collections.ConfigDict], None] = lambda config: None  # UserError: settings do not fit each other
   variants: Mapping[str, Variant] = MappingProxyType({})
+  configuration: str = ''  # a file that trains it as the paper did
   moved: Mapping[str, str] = MappingProxyType({})  # dotted keys of older configurations, and what they are called now

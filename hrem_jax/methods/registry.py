@@ -117,3 +117,33 @@ def example_batch(method: Method, config: ml_collections.ConfigDict) -> Batch:
 def _init(method: Method, batch: Batch, rng: jax.Array) -> dict:
   variables = method.init(rng, batch, phase=method.phases[-1], train=False, method='losses')
   return {**variables, 'params': method.first_params(dict(variables['params']))}
+
+
+def described() -> dict[str, dict]:
+  """Every method for a person: title, paper, kind, inputs, published figures, a note, a configuration."""
+  found = {}
+  for name, entry in METHODS.items():
+    config, about = default_config(name), entry.about
+    found[name] = {
+      'title': about.title,
+      'paper': about.paper,
+      'kind': entry.build(config).kind,
+      'inputs': about.inputs or 'regions and captions',
+      'rsum': dict(about.figures),
+      'note': about.note,
+      'configuration': entry.configuration,
+    }
+  return found
+
+
+def listing() -> str:
+  """`described` as text."""
+  lines = []
+  for name, about in described().items():
+    figures = ', '.join(f'{row} {rsum}' for row, rsum in about['rsum'].items())
+    lines += [
+      f'{name:8} {about["title"]}: {about["paper"]}',
+      f'         {about["kind"]}; needs {about["inputs"]}; --config={about["configuration"]}',
+      f'         published rSum: {figures}' + (f' ({about["note"]})' if about['note'] else ''),
+    ]
+  return '\n'.join(lines)

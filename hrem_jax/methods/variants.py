@@ -11,7 +11,7 @@ import ml_collections
 
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.methods.method import Variant
-from hrem_jax.methods.registry import METHODS, entry_of
+from hrem_jax.methods.registry import DEFAULT, METHODS, entry_of
 
 
 def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
@@ -33,6 +33,21 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
       except (TypeError, ValueError) as error:
         raise UserError(f'variant {part!r}: {key}: {one_line(error)}') from error
   return config
+
+
+def split_method(variant: str | None) -> tuple[str, str]:
+  """The method that a variant begins with, the default one where it begins with none, and the rest of the variant.
+
+  So one configuration file serves all methods: `configs/f8k_bigru.py:scan+i2t_avg`.
+  """
+  first, _, rest = (variant or '').partition('+')
+  return (first, rest) if first in METHODS else (DEFAULT, variant or '')
+
+
+def split_text(variant: str | None, texts: tuple[str, ...] = ('bert', 'bigru')) -> tuple[str, str]:
+  """The text encoder that a variant begins with, the first of `texts` where it begins with none, and the rest."""
+  first, _, rest = (variant or '').partition('+')
+  return (first, rest) if first in texts else (texts[0], variant or '')
 
 
 def _parts(variant: str) -> list[str]:

@@ -53,12 +53,15 @@ OPTIONS = {
 class ReleaseModel:
   """A converted checkpoint, in memory."""
 
+  method: str  # whose checkpoint it is
+  about: str  # what was found, for a person
   variables: dict  # {'params': ..., 'batch_stats': ...} of `hrem_jax.methods.hrem.HREM`, float32
   settings: dict[str, Any]  # by the dotted keys of our configuration
   options: dict[str, Any]  # the release's own, as in the file
   step: int
   rsum: float | None  # of the split that the release selected on
   left_out: list[str]  # tensors that no table of ours knows
+  guessed_heads: int | None  # of its BERT, where nothing better is known
 
 
 def read_release_model(path: pathlib.Path) -> ReleaseModel:
@@ -90,13 +93,20 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
     raise UserError(
       f'{source}: trained without unit-norm embeddings (opt.no_imgnorm, opt.no_txtnorm), which we have not'
     )
+  settings |= _settings(options)
+  if settings['model.text'] == 'bert' and 'hrem.dropout' in settings:
+    settings['model.bert.dropout'] = settings['hrem.dropout']
+  graph = 'with' if settings['hrem.interaction'] == 'fusion' else 'without'
   return ReleaseModel(
+    method='hrem',
+    about=f'{settings["model.text"]} encoders {graph} the association graph',
     variables={'params': trees, 'batch_stats': batch_stats},
-    settings=settings | _settings(options),
+    settings=settings,
     options=options,
     step=_number(content.get('Eiters'), int) or 0,
     rsum=_number(content.get('best_rsum'), float),
     left_out=left_out,
+    guessed_heads=settings.get('hrem.num_heads'),
   )
 
 

@@ -66,12 +66,11 @@ def convert(
   if release.left_out:
     say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {", ".join(release.left_out)}')
   _write(output, config, tokenizer, variables, release)
-  graph = 'with' if config.hrem.interaction == 'fusion' else 'without'
-  say(f'{output}: {config.model.text} encoders {graph} the association graph, step {release.step}')
+  say(f'{output}: {release.about}, step {release.step}')
 
 
 def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_collections.ConfigDict:
-  config = default_config()
+  config = default_config(release.method)
   name = data_name or release.options.get('dataset', config.data.name)
   for key, value in {**release.settings, 'data.name': name}.items():
     _set(config, key, value, source)
@@ -80,7 +79,6 @@ def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_col
       _set(config, f'optimizer.{ours}', release.options[theirs], source)
   config.evaluation.select_on = 'test'  # so does the release
   if config.model.text == 'bert':
-    config.model.bert.dropout = config.hrem.dropout
     positions, buckets = config.model.bert.max_positions, config.data.length_buckets
     if buckets[-1] > positions:
       config.data.length_buckets = (*(width for width in buckets if width < positions), positions)
@@ -120,7 +118,7 @@ def _set_bert_heads(
   elif bert.hidden_size % BERT_HEAD_SIZE == 0:
     heads, origin = bert.hidden_size // BERT_HEAD_SIZE, f'{BERT_HEAD_SIZE} channels a head, as in every published BERT'
   else:
-    heads, origin = config.hrem.num_heads, 'a guess, those of the fragment graph; --bert-heads says another'
+    heads, origin = release.guessed_heads or bert.num_heads, 'a guess; --bert-heads says another'
   if heads < 1 or bert.hidden_size % heads:
     raise UserError(f'a BERT of hidden size {bert.hidden_size} cannot have {heads} heads ({origin})')
   bert.num_heads = heads

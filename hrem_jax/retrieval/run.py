@@ -121,13 +121,28 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
+  verify(checkpoint_folder(workdir) / str(step))
+  variables = _restore(workdir, step, lambda name: name not in OF_TRAINING)
+  if 'params' not in variables:
+    raise UserError(f'{checkpoint_folder(workdir) / str(step)}: not a whole checkpoint: there are no params in it')
+  return variables
+
+
+def skipped_updates(workdir: pathlib.Path, step: int) -> int:
+  """How many of the updates up to a checkpoint were skipped; 0 where it does not say, as a converted one."""
+  return int(_restore(workdir, step, lambda name: name == 'skipped').get('skipped', 0))
+
+
+def _restore(workdir: pathlib.Path, step: int, is_wanted: Callable[[str], bool]) -> dict:
+  """The parts of a state whose names are wanted."""
   folder = checkpoint_folder(workdir) / str(step) / 'state'
-  verify(folder.parent)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
       tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-      wanted = {name: value for name, value in tree.items() if name not in OF_TRAINING}
+      wanted = {name: value for name, value in tree.items() if is_wanted(name)}
+      if not wanted:
+        return {}
       # As NumPy arrays: whatever devices wrote them.
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)

@@ -120,7 +120,7 @@ def test_all_variants_are_listed():
   result = run('ablate', '--list', module='hrem_jax')
   assert (result.returncode, result.stderr) == (0, '')
   assert 'standalone_shared  ' in result.stdout
-  assert result.stdout.splitlines()[-1].startswith('full  ')
+  assert 'full  ' in result.stdout
 
 
 def test_commands_explain_themselves():

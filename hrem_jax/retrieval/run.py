@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split

@@ -158,7 +158,7 @@ def test_all_finite_and_choose():
 
 
 def test_the_guard_names_the_step_the_cause_and_the_images(parts):
-  batch, said = parts[4], []
+  batch, said = parts[3], []
   ids = [f'photo{number}' for number in range(SIZE)]
   guard = Guard(9, lambda: '', say=said.append, image_ids=ids)
   good = {'loss': np.float32(1), 'skipped': 0, 'skipped_in_a_row': 0}
@@ -174,12 +174,13 @@ def test_the_guard_names_the_step_the_cause_and_the_images(parts):
   assert guard.num_skipped == 2
   everyone = ', '.join(map(repr, ids))
   assert said[1] == (
-    'UPDATE SKIPPED, step 3: not finite was an embedding or a BatchNorm statistic; none of its images stands out of '
+    'UPDATE SKIPPED, step 3: not finite was what the method watches or keeps beside its parameters; none of its images '
+    'stands out of '
     f'{everyone}'
   )
-  padded = dataclasses.replace(  # what is no real region is nobody's value
-    batch, regions=batch.regions.at[4, 0, 0].set(1e30), region_mask=batch.region_mask.at[4, 0].set(False)
-  )
+  images = batch.images
+  images = images.replace(regions=images.regions.at[4, 0, 0].set(1e30), mask=images.mask.at[4, 0].set(False))
+  padded = batch.replace(images=images)  # what is no real region is nobody's value
   assert suspects(padded, ids, shown=2) == "none of its images stands out of 'photo0', 'photo1' and 4 more"
 
 

@@ -28,8 +28,8 @@ from hrem_jax.training.setup import plan
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 # The tiny towers: CLIP's frozen with their features, SigLIP's with their pixels and trained. The files say the sizes.
 KINDS = {
-  'zero_shot': dict(tower='clip', name='features', num_heads=7),
-  'end_to_end': dict(tower='siglip', name='pixels', num_heads=7),
+  'zero_shot': dict(tower='clip', name='features'),
+  'end_to_end': dict(tower='siglip', name='pixels'),
 }
 SENTENCES = ['A dog  runs.', "The man's RED dog, and a cat!", 'dogs', 'two cats sit']
 
@@ -64,7 +64,7 @@ def load_config(folder: pathlib.Path, kind: str):
     directory=str(folder / 'data'), name=settings.pop('name'), cache=str(folder / 'cache'), length_buckets=(11,)
   )
   config.model.update(**settings, weights=weights, remat=False)
-  config.hrem.update(interaction='none', image_graph=False, text_graph=False)
+  config.hrem.update(num_heads=7, interaction='none', image_graph=False, text_graph=False)
   if kind == 'end_to_end':
     config.model.image_weights = weights
   config.optimizer.learning_rate = 0.01

@@ -11,7 +11,7 @@ Point = tuple[float, float]  # step, value
 
 _MAX_POINTS = 300  # of a line; more reports are averaged
 _MAX_DOTS = 40
-_TERMS_BESIDE_TOTAL = 3  # further terms of the loss get charts of their own
+_SMALL = 50  # a term of the loss that is so many times smaller than the total gets a chart of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +70,9 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int) -> s
   chosen = [report['rsum'] for report in scores if report['step'] == best_step]
   best = [Mark(best_step, f'step {best_step:,} · {score:.1f}', score) for score in chosen]
   terms = dict.fromkeys(key for report in train for key in report if key.startswith('loss/'))
-  lines = [line_of(train, key, key.removeprefix('loss/')) for key in terms]
-  losses, others = [line_of(train, 'loss', 'total'), *lines[:_TERMS_BESIDE_TOTAL]], list(terms)[_TERMS_BESIDE_TOTAL:]
+  total, lines = line_of(train, 'loss', 'total'), {key: line_of(train, key, key[len('loss/') :]) for key in terms}
+  others = [key for key, line in lines.items() if _largest(line) < _largest(total) / _SMALL]
+  losses = [total, *(line for key, line in lines.items() if key not in others)]
   steps = step_axis([last_step])
   recalls = [line_of(scores, f'{way}/{at}', f'{way} R@{at[1:]}') for way in ('i2t', 't2i') for at in ('r1', 'r10')]
   large = [
@@ -93,6 +94,10 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int) -> s
     '<p class="quiet">Over the steps of the training; the ring is the chosen checkpoint.</p>'
     f'<div class="charts large">{"".join(large)}</div><div class="charts small">{"".join(small)}</div>'
   )
+
+
+def _largest(line: Line) -> float:
+  return max((abs(value) for _, value in line.points), default=0.0)
 
 
 def chart(title: str, lines: Sequence[Line], steps: Axis, *, marks: Sequence[Mark] = (), note: str = '') -> str:

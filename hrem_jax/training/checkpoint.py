@@ -29,6 +29,10 @@ DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in
 COMPRESSED = 0.8  # a checkpoint has at least this share of the bytes in memory, once the moments are not zero
 
 
+class _OfAnotherVersionError(UserError):
+  """A whole checkpoint that means something else."""
+
+
 class Checkpoints:
   """`WORKDIR/checkpoints/STEP/{state,data,metrics}`; the newest and the best by rSum are kept, atomically written.
 
@@ -137,7 +141,6 @@ class Checkpoints:
     """
     damaged = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
-      self._check_version(step)
       restored, reason = self._try(self._restore, step, shapes, iterator)
       if restored is not None:
         _set_aside(self._folder, damaged)
@@ -149,21 +152,18 @@ class Checkpoints:
       raise UserError(_none_is_whole(self._folder, damaged))
     return None
 
-  def _check_version(self, step: int) -> None:
-    """Raises UserError where another version's optimizer was saved: it is whole, but means something else."""
-    folder = self._folder / str(step) / 'state'
-    tree, _ = self._try(lambda: ocp.PyTreeCheckpointHandler().metadata(folder).tree)
-    if tree is not None and 'inner_states' not in (tree.get('optimizer') or {'inner_states': None}):
-      raise UserError(
-        f'{folder}: written by an earlier version of hrem_jax, whose optimizer cannot be gone on with; the run can be '
-        'evaluated, searched with and exported as it is, and trained anew in another --workdir'
-      )
-
   def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-    verify(self._folder / str(step))  # what Orbax says of damaged files goes on for pages
+    folder = self._folder / str(step)
+    verify(folder)  # what Orbax says of damaged files goes on for pages
+    stored = ocp.PyTreeCheckpointHandler().metadata(folder / 'state').tree
+    if 'inner_states' not in stored.get('optimizer', {}):
+      raise _OfAnotherVersionError(
+        f'{folder}: written by an earlier version of hrem_jax, or by `convert`, without our optimizer; the '
+        'run can be evaluated, searched with and exported as it is, and trained anew in another --workdir'
+      )
     items = ocp.args.Composite(state=StateRestore(shapes.to_tree()))
     restored = self._manager.restore(step, args=items)['state']
-    positions = sorted((self._folder / str(step) / 'data').glob('process_*.json'))
+    positions = sorted((folder / 'data').glob('process_*.json'))
     if not positions:
       raise FileNotFoundError('data/process_*.json is missing')
     # The same on all processes, however many there were.
@@ -203,7 +203,7 @@ class Checkpoints:
     result, reason = None, ''
     try:
       result = read(*arguments)
-    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError):
+    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError, _OfAnotherVersionError):
       raise  # no fault of the files
     except Exception as error:  # Orbax raises all kinds, bare `Exception` among them
       reason = one_line(error)[:400] or type(error).__name__

@@ -85,7 +85,7 @@ def test_every_number_is_on_the_page(trained):
   for name, block in view.blocks(view.connection).items():
     np.testing.assert_array_equal(found[f'A {name}'], block.ravel())
   np.testing.assert_allclose(found['Similarity before'], view.before.ravel(), atol=6e-5)
-  np.testing.assert_allclose(found['Similarity after Fusion'], view.after.ravel(), atol=6e-5)
+  np.testing.assert_allclose(found['Similarity after'], view.after.ravel(), atol=6e-5)
   np.testing.assert_allclose(found['After minus before'], (view.after - view.before).ravel(), atol=6e-5)
   for name, similarity in (('before', view.before), ('after', view.after)):
     cells = ''.join(f'<td>{value:.1f}</td>' for value in recalls(similarity))
@@ -94,5 +94,5 @@ def test_every_number_is_on_the_page(trained):
 
 def test_a_run_without_a_graph_says_so(trained):
   page = render(dataclasses.replace(trained[1], batch=None))
-  assert 'no instance level (interaction none)' in page
+  assert 'no relations among the instances of a batch' in page
   assert 'Relevance matrix' not in page

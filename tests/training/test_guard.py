@@ -157,6 +157,11 @@ def test_all_finite_and_choose():
     jax.tree.map(np.testing.assert_array_equal, choose(jnp.asarray(condition), tree, other), expected)
 
 
+def far_off(batch: Batch) -> Batch:
+  images = batch.images
+  return batch.replace(images=images.replace(regions=images.regions.at[4, 0, 0].set(-1e30)))
+
+
 def test_the_guard_names_the_step_the_cause_and_the_images(parts):
   batch, said = parts[3], []
   ids = [f'photo{number}' for number in range(SIZE)]
@@ -164,7 +169,7 @@ def test_the_guard_names_the_step_the_cause_and_the_images(parts):
   good = {'loss': np.float32(1), 'skipped': 0, 'skipped_in_a_row': 0}
   bad = {'loss': np.float32(np.nan), 'skipped': 1, 'skipped_in_a_row': 1}
   guard.watch(1, good, batch)
-  guard.watch(2, bad, dataclasses.replace(batch, regions=batch.regions.at[4, 0, 0].set(-1e30)))
+  guard.watch(2, bad, far_off(batch))
   guard.watch(3, {**bad, 'loss': np.float32(2), 'skipped': 2}, batch)
   assert said == [
     "UPDATE SKIPPED, step 2: not finite was loss nan; values far outside the others have its images 'photo4' (up to "

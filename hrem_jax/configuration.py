@@ -9,7 +9,7 @@ import math
 import ml_collections
 
 from hrem_jax.allowed import ANY, CHECKS
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.tower_rules import check_towers
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
@@ -146,13 +146,13 @@ def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None
   for key, default in leaves(default_config()).items():
     value, (is_fine, expected) = value_at(config, key), CHECKS.get(key, ANY)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
-      raise UserError(f'config.{key} is {value!r}, expected a finite {type(default).__name__}')
+      raise UserError(f'config.{key} is {shown(value)}, expected a finite {type(default).__name__}')
     try:
       works = is_fine(value)
     except TypeError:  # a word in a tuple of numbers
       works = False
     if not works:
-      raise UserError(f'config.{key} is {value!r}, expected {expected}')
+      raise UserError(f'config.{key} is {shown(value)}, expected {expected}')
   for key in ('model.vocabulary', 'model.word_vectors'):
     if value_at(config, key) and config.model.text != 'bigru':
       raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")

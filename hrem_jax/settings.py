@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 
 
 class Check(NamedTuple):
@@ -54,10 +54,10 @@ def checks(settings: Settings, prefix: str) -> dict[str, Check]:
 def check_value(key: str, value: Any, kind: type, check: Check) -> None:
   """Raises UserError, naming the key, the value and what was expected, where a setting cannot work."""
   if value is None or (isinstance(value, float) and not math.isfinite(value)):
-    raise UserError(f'config.{key} is {value!r}, expected a finite {kind.__name__}')
+    raise UserError(f'config.{key} is {shown(value)}, expected a finite {kind.__name__}')
   try:
     works = check.is_fine(value)
   except TypeError:  # a word in a tuple of numbers
     works = False
   if not works:
-    raise UserError(f'config.{key} is {value!r}, expected {check.expected}')
+    raise UserError(f'config.{key} is {shown(value)}, expected {check.expected}')

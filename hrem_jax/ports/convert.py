@@ -1,7 +1,6 @@
 """A checkpoint of the authors' program, or of one with the same layers, as our parameters and settings."""
 
 import dataclasses
-import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.ports.release import (
   association_entries,
   batch_stats_entries,
@@ -22,6 +21,7 @@ from hrem_jax.ports.torch_names import Namespace
 from hrem_jax.ports.torch_pickle import read_checkpoint
 
 Tensors = Mapping[str, np.ndarray]
+MOST_STEPS = 2**31 - 1  # the state of a training counts them in 32 bits
 
 # In the release's files, but without effect on any embedding.
 UNUSED = re.compile(r'fc\.mlp\.bns\.1\.|bert\.pooler\.|bert\.embeddings\.position_ids$|.*\.num_batches_tracked$')
@@ -74,7 +74,7 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
   image, text, criterion = _state_dicts(content, source)
   foreign = sorted(name for tensors in (image, text, criterion) for name in tensors if FOREIGN.match(name))
   if foreign:
-    raise UserError(f'{source}: layers that hrem_jax does not have, its embeddings would differ: {_listed(foreign)}')
+    raise UserError(f'{source}: layers that hrem_jax does not have, its embeddings would differ: {listed(foreign)}')
   tables, settings = _tables(image, text, criterion, source)
   layers = settings.get('model.bert.num_layers', 0)
   trees, left_out = {}, []
@@ -89,7 +89,7 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
     identity = np.eye(settings['model.embedding_size'], dtype=np.float32)
     trees['text_encoder'].setdefault('linear', {'kernel': identity, 'bias': np.zeros(len(identity), np.float32)})
   options = _options(content, source)
-  if options.get('no_imgnorm') or options.get('no_txtnorm'):
+  if any(_flag(options, name, source) for name in ('no_imgnorm', 'no_txtnorm')):
     raise UserError(
       f'{source}: trained without unit-norm embeddings (opt.no_imgnorm, opt.no_txtnorm), which we have not'
     )
@@ -103,14 +103,14 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
     variables={'params': trees, 'batch_stats': batch_stats},
     settings=settings,
     options=options,
-    step=_number(content.get('Eiters'), int) or 0,
-    rsum=_number(content.get('best_rsum'), float),
+    step=_number(content, 'Eiters', int, source) or 0,
+    rsum=_number(content, 'best_rsum', float, source),
     left_out=left_out,
     guessed_heads=settings.get('hrem.num_heads'),
   )
 
 
-def _listed(names: list[str], shown: int = 4) -> str:
+def listed(names: list[str], shown: int = 4) -> str:
   return ', '.join(names[:shown]) + (f' and {len(names) - shown} more' if len(names) > shown else '')
 
 
@@ -207,8 +207,19 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
   return settings
 
 
-def _number(value: Any, kind: type) -> Any:
-  """`value` if it is a plain finite number that is not negative."""
-  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+def _flag(options: dict[str, Any], name: str, source: str) -> bool:
+  """Whether an option is set; UserError where its value is none that a flag has."""
+  value = options.get(name, False)
+  if value is not None and not isinstance(value, bool | int):
+    raise UserError(f'{source}: the option {name} is {shown(value)}, expected True or False')
+  return bool(value)
+
+
+def _number(content: dict, name: str, kind: type, source: str) -> Any:
+  """The number of this name, None where there is none; UserError where it is something else or cannot be kept."""
+  value = content.get(name)
+  if value is None:
     return None
+  if type(value) not in (int, float) or not 0 <= value <= MOST_STEPS:
+    raise UserError(f'{source}: {name} is {shown(value)}, expected a number from 0 to {MOST_STEPS:,}')
   return kind(value)

@@ -14,11 +14,11 @@ from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.methods.registry import build_method, default_config, init_variables, validate
 from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
-from hrem_jax.ports.convert import ReleaseModel, read_release_model
+from hrem_jax.ports.convert import ReleaseModel, listed, read_release_model
 from hrem_jax.retrieval.checkpoint_folder import StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.folders import check_new, new_folder
@@ -64,7 +64,7 @@ def convert(
   _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
   variables = _checked(config, release, str(checkpoint))
   if release.left_out:
-    say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {", ".join(release.left_out)}')
+    say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {listed(release.left_out, 20)}')
   _write(output, config, tokenizer, variables, release)
   say(f'{output}: {release.about}, step {release.step}')
 
@@ -93,11 +93,14 @@ def _set(config: ml_collections.ConfigDict, key: str, value: Any, source: str) -
   if kind is tuple:
     fits = isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
   try:
-    converted = kind(value) if fits else None
+    converted = kind(value) if fits else ()
+    numbers = converted if kind is tuple else (converted,)
+    fits = fits and all(abs(number) < 2**63 for number in numbers if type(number) is int)
   except (ValueError, OverflowError):
     fits = False
   if not fits:
-    raise UserError(f'{source}: an option of type {type(value).__name__} for config.{key}, expected {kind.__name__}')
+    found = f'an option of type {type(value).__name__} for config.{key}'
+    raise UserError(f'{source}: {found}, expected {kind.__name__}, found {shown(value)}')
   configuration.value_at(config, section)[name] = converted
 
 

@@ -114,6 +114,7 @@ def save(path, image: dict, text: dict, **others):
 
   model = [tensors(image), tensors(text)]
   others = {name: tensors(value) if name == 'criterion' else value for name, value in others.items()}
+  storages['o'] = np.ones(3).tobytes()  # for others that hold a tensor
   path.write_bytes(torch_files.zip_file(torch_files.program({'model': model, **others}), storages))
   return path
 
@@ -230,13 +231,42 @@ def nothing_written(tmp_path) -> bool:
     ({}, {}, {'opt': {'nhead': 3}}, r'embedding_size \(16\) is not divisible'),
     ({}, {}, {'opt': {'no_imgnorm': True}}, 'no_imgnorm'),
     ({}, {}, {'opt': 5}, "'opt' is a int"),
+    (
+      {},
+      {},
+      {'opt': {'no_imgnorm': torch_files.tensor(np.ones(3), 'o')}},
+      r'the option no_imgnorm is array.*, expected True or False',
+    ),
+    (
+      {},
+      {},
+      {'opt': {'margin': torch_files.tensor(np.ones(3), 'o')}},
+      r'type ndarray for config.loss.margin, expected float',
+    ),
+    ({}, {}, {'opt': {'batch_size': 2**63}}, r'type int for config.training.batch_size, expected int, found 92233720'),
+    ({}, {}, {'opt': {'margin': 10**400}}, r'type int for config.loss.margin, expected float'),
+    ({}, {}, {'opt': {'lr_schedules': [-1] * 100_000}}, r'config.optimizer.decay_epochs is .*, expected positive'),
+    ({}, {}, {'opt': {'lr_schedules': [*range(1, 100_001), 2**70]}}, 'of type list for config.optimizer.decay'),
+    (
+      {},
+      {},
+      {'opt': {'dataset': 'x' * 100_000, 'margin': 'x' * 100_000}},
+      r"type str for config.loss.margin, expected float, found 'xxx",
+    ),
+    ({}, {}, {'Eiters': 2**63}, r'Eiters is 9223372036854775808, expected a number from 0 to 2,147,483,647'),
+    ({}, {}, {'Eiters': 10**5000}, r'Eiters is .*, expected a number from 0'),
+    ({}, {}, {'Eiters': torch_files.tensor(np.ones(3), 'o')}, r'Eiters is array.*, expected a number from 0'),
+    ({}, {}, {'best_rsum': 10**400}, r'best_rsum is 1000.*, expected a number from 0'),
+    ({}, {}, {'best_rsum': float('nan')}, r'best_rsum is nan, expected a number from 0'),
+    ({}, {}, {'best_rsum': [1] * 10**5}, r'best_rsum is \[1, 1, .*, expected a number from 0'),
   ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, scan_words, image, text, others, message):
   rng = np.random.default_rng(0)
   path = save(tmp_path / 'odd.pth', image_encoder(rng) | image, bigru(rng) | text, **others)
-  with pytest.raises(UserError, match=message):
+  with pytest.raises(UserError, match=message) as raised:
     convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
+  assert len(str(raised.value)) < 500
   assert nothing_written(tmp_path)
 
 

@@ -6,15 +6,19 @@ from jaxtyping import Array, Bool, Float
 NORM_EPSILON = 1e-8
 
 
-def safe_norm(x: Float[Array, '*b d'], *, axis: int = -1, keepdims: bool = False) -> Float[Array, '...']:
-  """Euclidean norm whose gradient at zero is zero instead of NaN.
+def safe_sqrt(x: Float[Array, '...']) -> Float[Array, '...']:
+  """Square root whose gradient at zero is zero instead of NaN; zero, too, for what is below zero by rounding.
 
   The inner `where` keeps the square root away from zero, the outer one restores the value: only both together are
   finite forward and backward.
   """
-  squared = jnp.sum(x * x, axis=axis, keepdims=keepdims)
-  is_zero = squared == 0
-  return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+  is_positive = x > 0
+  return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1.0)), 0.0)
+
+
+def safe_norm(x: Float[Array, '*b d'], *, axis: int = -1, keepdims: bool = False) -> Float[Array, '...']:
+  """Euclidean norm whose gradient at zero is zero instead of NaN."""
+  return safe_sqrt(jnp.sum(x * x, axis=axis, keepdims=keepdims))
 
 
 def l2_normalize(x: Float[Array, '*b d'], *, axis: int = -1) -> Float[Array, '*b d']:

@@ -40,6 +40,8 @@ class HREM(nn.Module):
   association: Association | None = None  # None: no instance level at all
   interaction: Fusion | Standalone | None = None
 
+  kind = 'embeddings'
+
   @property
   def takes_embeddings(self) -> bool:
     """Whether images come with the embeddings that the encoder of their regions makes of them."""

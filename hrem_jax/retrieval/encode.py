@@ -1,17 +1,55 @@
-"""Whole data sets to embeddings, with the two encoders alone."""
+"""Whole data sets through the two encoders alone: to embeddings, or to the fragments that a score is made of."""
 
 import functools
 import math
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from hrem_jax.data.batch import ImageInputs, TextInputs
 from hrem_jax.data.pipeline import Images, image_chunks, text_chunks
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
+from hrem_jax.errors import UserError
+from hrem_jax.methods.method import Method
+from hrem_jax.models.encoded import Encoded
 from hrem_jax.models.hrem import HREM
-from hrem_jax.sharding import replicated, split_rows
+from hrem_jax.sharding import replicated, split_rows, split_whole
+
+
+class TextBlock(NamedTuple):
+  """Some encoded captions of about the same length."""
+
+  captions: Int[np.ndarray, ' c']  # their numbers; what comes behind these rows is padding
+  encoded: Encoded  # host arrays
+
+
+class HostMemory:
+  """Hands out host arrays: up to so many megabytes in memory, what is more in temporary files that are mapped."""
+
+  def __init__(self, megabytes: float):
+    self._left = megabytes * 1e6
+
+  def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    size = math.prod(shape) * dtype.itemsize
+    if size <= self._left:
+      self._left -= size
+      return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # without a name it is there as long as it is mapped
+      return np.memmap(file, dtype, shape=shape)
+
+
+def require_embeddings(method: Method | HREM, whose: str) -> None:
+  """Raises UserError where a method has no embeddings of images and texts."""
+  if method.kind != 'embeddings':
+    raise UserError(
+      f'{whose}: {type(method).__name__} scores pairs of an image and a text by their fragments and has no embeddings, '
+      'which an index, a search and clusters are made of; evaluation, ensembles and `Matcher.similarity` work'
+    )
 
 
 class DataEncoder:
@@ -20,14 +58,20 @@ class DataEncoder:
   Every process encodes the whole set together with the others and gets all of it.
   """
 
-  def __init__(self, model: HREM, mesh: Mesh, *, chunk_size: int):
-    self._mesh, self._chunk_size, self._takes_embeddings = mesh, chunk_size, model.takes_embeddings
+  def __init__(self, model: Method | HREM, mesh: Mesh, *, chunk_size: int):
+    self._mesh, self._chunk_size = mesh, chunk_size
+    self._takes_embeddings = isinstance(model, HREM) and model.takes_embeddings
     self._images, self._texts = (_compiled(model, mesh, method) for method in ('encode_images', 'encode_texts'))
 
   def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
     """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
+    return self.encode_image_fragments(variables, images).embedding
+
+  def encode_image_fragments(self, variables: dict, images: Images, memory: HostMemory | None = None) -> Encoded:
+    """All that a score looks at, in the order of the images; arrays come from `memory`."""
+    memory = HostMemory(math.inf) if memory is None else memory
     chunks = image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
-    return self._gather(self._images, variables, chunks, len(images))
+    return self._gather(self._encoded(self._images, variables, chunks), len(images), memory)
 
   def encode_texts(
     self,
@@ -42,42 +86,68 @@ class DataEncoder:
     Rows have one of `widths`, if they are given: a program each, and no more.
     """
     chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), max_width, widths)
-    return self._gather(self._texts, variables, chunks, len(tokenized))
+    encoded = self._encoded(self._texts, variables, chunks)
+    return self._gather(encoded, len(tokenized), HostMemory(math.inf)).embedding
+
+  def encode_text_fragments(
+    self,
+    variables: dict,
+    tokenized: TokenizedCaptions,
+    tokenizer: TextTokenizer,
+    widths: tuple[int, ...],
+    memory: HostMemory | None = None,
+  ) -> list[TextBlock]:
+    """All that a score looks at, in blocks of equally many rows, shortest captions first; arrays come from `memory`."""
+    memory = HostMemory(math.inf) if memory is None else memory
+    chunks = text_chunks(tokenized, tokenizer, self._chunk(len(tokenized)), widths[-1], widths)
+
+    def stored(rows: np.ndarray) -> np.ndarray:
+      place = memory.empty(rows.shape, rows.dtype)
+      place[:] = rows
+      return place
+
+    encoded = self._encoded(self._texts, variables, chunks)
+    return [TextBlock(index, jax.tree.map(stored, block)) for index, block in encoded]
 
   def _chunk(self, count: int) -> int:
     """Rows at a time: a few sentences need not pay for a whole chunk, and few sizes mean few programs."""
     devices = self._mesh.size
     return min(self._chunk_size, devices * 2 ** math.ceil(math.log2(max(count / devices, 1))))
 
-  def _gather(self, encode, variables: dict, chunks, count: int) -> np.ndarray:
-    embeddings, waiting = None, []
+  def _encoded(self, encode, variables: dict, chunks: Iterable) -> Iterator[tuple[np.ndarray, Encoded]]:
+    """Each chunk's rows of the whole set, and what becomes of it, on the host: padding included."""
+    waiting = []
     for index, inputs in chunks:
-      waiting.append((index, encode(variables, tuple(map(self._global, inputs)))))
+      waiting.append((index, encode(variables, split_whole(inputs, self._mesh))))
       # One chunk is read from disk while the device works on the one before.
       if len(waiting) > 1:
-        embeddings = _store(embeddings, *waiting.pop(0), count)
-    for index, encoded in waiting:
-      embeddings = _store(embeddings, index, encoded, count)
-    return embeddings
+        yield _on_host(*waiting.pop(0))
+    for chunk in waiting:
+      yield _on_host(*chunk)
 
-  def _global(self, rows: np.ndarray) -> jax.Array:
-    """Every process has all rows; each device takes its own."""
-    return jax.make_array_from_callback(rows.shape, split_rows(self._mesh), lambda where: rows[where])
+  def _gather(self, chunks: Iterable[tuple[np.ndarray, Encoded]], count: int, memory: HostMemory) -> Encoded:
+    """All chunks as one, in the order of their rows."""
+    whole = None
+    for index, encoded in chunks:
+      if whole is None:
+        whole = jax.tree.map(lambda rows: memory.empty((count, *rows.shape[1:]), rows.dtype), encoded)
+      for place, rows in zip(jax.tree.leaves(whole), jax.tree.leaves(encoded), strict=True):
+        place[index] = rows[: len(index)]
+    return whole
+
+
+def _on_host(index: np.ndarray, encoded: Encoded) -> tuple[np.ndarray, Encoded]:
+  return index, jax.tree.map(np.asarray, encoded)
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: HREM, mesh: Mesh, method: str):
-  """From variables and what the method takes of each row to embeddings."""
-  return jax.jit(
-    lambda variables, inputs: model.apply(variables, *inputs, method=method).embedding,
-    in_shardings=(replicated(mesh), split_rows(mesh)),
-    out_shardings=replicated(mesh),
-  )
+def _compiled(model: Method | HREM, mesh: Mesh, name: str):
+  """From variables and what the method takes of each row to all that a score looks at: embeddings, if it has them."""
+  inputs_of = {'encode_images': ImageInputs, 'encode_texts': TextInputs}[name]
 
+  def encode(variables: dict, rows: tuple) -> Encoded:
+    inputs = rows if isinstance(model, HREM) else (inputs_of(*rows),)
+    encoded = model.apply(variables, *inputs, method=name)
+    return Encoded(encoded.embedding) if model.kind == 'embeddings' else encoded
 
-def _store(embeddings: np.ndarray | None, index: np.ndarray, encoded: jax.Array, count: int) -> np.ndarray:
-  rows = np.asarray(encoded)[: len(index)]
-  if embeddings is None:
-    embeddings = np.empty((count, rows.shape[1]), rows.dtype)
-  embeddings[index] = rows
-  return embeddings
+  return jax.jit(encode, in_shardings=(replicated(mesh), split_rows(mesh)), out_shardings=replicated(mesh))

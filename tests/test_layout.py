@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'allowed', 'errors'},
-  {'command_line', 'distributed', 'files', 'sharding', 'tower_rules', 'variants'},
+  {'command_line', 'distributed', 'files', 'paths', 'sharding', 'tower_rules', 'variants'},
   {'configuration'},
   {'data', 'models'},
   {'ports'},

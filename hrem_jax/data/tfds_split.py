@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.tfds import captions_file, version_folder
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.paths import num_bytes
 
 
 class TfdsRegions:
@@ -100,6 +101,6 @@ def _check_files(folder: epath.Path, split: str, files: dict[str, int]) -> None:
     path = folder / name
     if not path.exists():
       raise UserError(f'{path}: no such file; was the data set copied as a whole?')
-    found = path.stat().length
+    found = num_bytes(path)
     if found != size:
       raise UserError(f'{path}: {found} bytes, expected {size}; was the data set copied as a whole?')

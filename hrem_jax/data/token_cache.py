@@ -1,5 +1,6 @@
 """Captions are tokenised once; the numbers are kept in the user's cache, keyed by captions and vocabulary."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -8,20 +9,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions, tokenize
+from hrem_jax.errors import UserError
 from hrem_jax.files import replacing
+from hrem_jax.paths import local_path
 
 FORMAT = 1  # of what is cached; part of the key
 
 
-def cache_folder(configured: str = '') -> pathlib.Path:
-  """`configured`, or the user's cache folder."""
+def cache_folder(configured: str = '') -> pathlib.Path | None:
+  """`configured`, or the user's cache folder; None where there is no home, as in containers under any user id."""
   if configured:
-    return pathlib.Path(configured).expanduser()
-  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'hrem_jax'
+    return local_path(configured)
+  with contextlib.suppress(UserError):
+    return local_path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'hrem_jax'
 
 
-def cached_tokens(captions: Sequence[str], tokenizer: TextTokenizer, *, folder: pathlib.Path) -> TokenizedCaptions:
-  """`tokenize(captions, tokenizer)`, from the cache where it is there; a folder that cannot be written is no error."""
+def cached_tokens(
+  captions: Sequence[str], tokenizer: TextTokenizer, *, folder: pathlib.Path | None
+) -> TokenizedCaptions:
+  """`tokenize(captions, tokenizer)`, from the cache where it is there; without a folder that can be written, anew."""
+  if folder is None:
+    return tokenize(captions, tokenizer)
   path = folder / 'tokens' / f'{_key(captions, tokenizer)}.npz'
   try:
     with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:

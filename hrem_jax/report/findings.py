@@ -8,8 +8,9 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.report.answers import Answer, answers, choose_pairs
 from hrem_jax.report.batch_view import BatchView, batch_view
 from hrem_jax.report.examples import Examples, choose_examples
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, score_member, zero_shot
-from hrem_jax.retrieval.run import CHECKPOINTS, Run, load_best
+from hrem_jax.retrieval.run import Run, load_best
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
 

@@ -66,7 +66,7 @@ def _read_through(state: pathlib.Path) -> None:
   threads that read the others print a traceback each, and nobody can stop them."""
   if not (state / 'manifest.ocdbt').is_file():
     return  # Orbax says what is missing
-  base = {'driver': 'ocdbt', 'base': f'file://{state.absolute()}/'}
+  base = {'driver': 'ocdbt', 'base': {'driver': 'file', 'path': f'{state.absolute()}/'}}
   try:
     for key in tensorstore.KvStore.open(base).result().list().result():
       name, _, file = key.decode().rpartition('/')

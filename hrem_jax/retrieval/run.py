@@ -22,13 +22,14 @@ from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.scores import DotScores, Scores
 from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
-CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
 RUN_FILES = CONFIG_FILE, TOKENIZER_FILE
 METRICS = 'metrics'  # Orbax's name of a checkpoint's scores, and of the file in the folder of this name
 
@@ -100,7 +101,7 @@ def best_step(workdir: pathlib.Path) -> int:
   """
   # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
   options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
-  folder = (workdir / CHECKPOINTS).absolute()
+  folder = checkpoint_folder(workdir)
   step = None
   for found in step_folders(folder):
     check_scores(folder / str(found))
@@ -119,8 +120,8 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
-  verify(workdir / CHECKPOINTS / str(step))
-  folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
+  folder = checkpoint_folder(workdir) / str(step) / 'state'
+  verify(folder.parent)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.

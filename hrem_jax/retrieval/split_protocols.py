@@ -1,7 +1,5 @@
 """The metrics of a split as a configuration wants them: the protocol, and what it needs beside scores."""
 
-import pathlib
-
 import ml_collections
 import numpy as np
 from jaxtyping import Bool, Int
@@ -9,6 +7,7 @@ from jaxtyping import Bool, Int
 from hrem_jax.data.caption_ids import caption_ids_path, read_caption_ids
 from hrem_jax.data.precomputed import Split, data_folder
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 from hrem_jax.retrieval.coco_judgements import coco_caption_ids, judged_metrics, karpathy_order
 from hrem_jax.retrieval.plausible import plausible_metrics, read_class_labels
 from hrem_jax.retrieval.protocols import Metrics, check_protocol, protocol_metrics
@@ -69,7 +68,7 @@ def chance_on_split(split: Split, config: ml_collections.ConfigDict) -> Metrics:
 
 
 def _class_labels(split: Split, config: ml_collections.ConfigDict) -> Bool[np.ndarray, 'i l']:
-  return read_class_labels(pathlib.Path(config.evaluation.class_labels).expanduser(), split.ids)
+  return read_class_labels(local_path(config.evaluation.class_labels), split.ids)
 
 
 def _caption_ids(split: Split, config: ml_collections.ConfigDict) -> tuple[Int[np.ndarray, ' t'], str]:
@@ -77,7 +76,7 @@ def _caption_ids(split: Split, config: ml_collections.ConfigDict) -> tuple[Int[n
   given = config.evaluation.caption_ids
   if given == KARPATHY:
     return coco_caption_ids(), 'config.evaluation.caption_ids=karpathy'
-  path = pathlib.Path(given).expanduser() if given else caption_ids_path(data_folder(config.data), split.name)
+  path = local_path(given) if given else caption_ids_path(data_folder(config.data), split.name)
   if not path.is_file():
     raise UserError(
       f'{path}: no such file; protocol eccv needs the COCO annotation id of each caption, one a line: `python -m '

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from hrem_jax.errors import UserError, say
+from hrem_jax.paths import local_path
 from hrem_jax.search import exact
 from hrem_jax.search.approximate import open_approximate, open_library
 from hrem_jax.search.encoders import Encoder, open_index_encoder
@@ -138,7 +139,7 @@ def open_searcher(index: str | pathlib.Path, *, backend: str = 'exact') -> Searc
     UserError: There is no index, it is damaged, its encoder is not there or another one now, or the library is not
       installed.
   """
-  folder = pathlib.Path(index).expanduser()
+  folder = local_path(index)
   snapshot = open_snapshot(folder)
   if backend == 'exact':
     return Searcher(folder, open_index_encoder(folder, snapshot.manifest), snapshot)

@@ -14,6 +14,7 @@ import ml_collections
 from hrem_jax import configuration
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_json_object, read_text, write_text
+from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
 from hrem_jax.training import loop
 from hrem_jax.training.setup import plan
@@ -71,6 +72,8 @@ def ablate(
     raise UserError(f'variant {FULL!r} is the mean of {" and ".join(FULL_MEMBERS)}: name them too')
   seeds = range(config.training.seed, config.training.seed + num_seeds)
   runs = [(name, seed, output / name / f'seed_{seed}') for seed in seeds for name in variants]
+  for _, _, workdir in runs:
+    checkpoint_folder(workdir)
   waiting = {name for name, _, workdir in runs if not (workdir / RESULTS_FILE).is_file()}
   _check_files(changed for name, changed in configs.items() if name in waiting)
   _begin(config, output)

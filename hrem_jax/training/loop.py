@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
+from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.protocols import format_table
 from hrem_jax.retrieval.run import Evaluator
@@ -42,6 +43,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
 
 
 def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopRequests) -> dict[str, float]:
+  checkpoint_folder(workdir)  # its name is refused before the data is read
   setup, mesh = prepare(config, workdir), data_mesh()
   iterator = read_ahead(setup.batches, setup.num_steps)
   with Checkpoints(workdir) as checkpoints:
@@ -60,8 +62,9 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopR
 
 def keep_compiled(config: ml_collections.ConfigDict) -> None:
   """XLA's programs stay in the user's cache: the second start of the same training compiles nothing."""
-  if not jax.config.jax_compilation_cache_dir:  # the user's own setting wins
-    jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache) / 'xla'))
+  folder = cache_folder(config.data.cache)
+  if folder and not jax.config.jax_compilation_cache_dir:  # the user's own setting wins
+    jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
 
 
 def _run_steps(

@@ -189,6 +189,30 @@ CASES = [
     'file/new/tokenizer.json: cannot be written: .*file is no folder',
   ),
   Case(
+    'a workdir in an S3 bucket',
+    TRAIN.replace('W/new', 's3://bucket/run'),
+    's3://bucket/run: an address',
+  ),
+  Case('a bucket without a folder', TRAIN.replace('W/new', 'gs://bucket'), 'gs://bucket: expected gs://BUCKET/FOLDER'),
+  Case(
+    'a workdir with a character that tensorstore changes',
+    TRAIN.replace('W/new', 'W/new\\run'),
+    'checkpoints cannot be kept in a folder with .* in its name',
+  ),
+  Case(
+    'a workdir that looks like an address',
+    TRAIN.replace('W/new', 'W/gs:/run'),
+    "gs:/run/checkpoints': checkpoints cannot be kept in a folder with 'gs:' in its name",
+  ),
+  Case('ablate: into a bucket', f'{ABLATE} --variants=fusion --output gs://bucket/new', 'gs://bucket/new: an address'),
+  Case('export: into a bucket', 'export W/run --output gs://bucket/new', 'gs://bucket/new: an address'),
+  Case('report: into a bucket', 'report W/run --output gs://bucket/page.html', 'gs://bucket/page.html: an address'),
+  Case(
+    'convert: a workdir whose name cannot be one',
+    'convert W/release.pth --output W/a\\b --vocabulary W/vocab.txt',
+    'checkpoints cannot be kept in a folder with',
+  ),
+  Case(
     'a folder in the place of results.json',
     EVALUATE,
     'run/results.json: cannot be written: there is something that is no file',
@@ -233,7 +257,9 @@ CASES = [
     begun=('new',),  # a bar
   ),
   Case(
-    'convert-data: into a bucket', 'convert-data W/data --output gs://bucket/data', 'no local folder; convert into one'
+    'convert-data: into a bucket',
+    'convert-data W/data --output gs://bucket/data',
+    'gs://bucket/data: an address',
   ),
   Case(
     'convert-data: NaN',

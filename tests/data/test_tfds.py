@@ -167,6 +167,18 @@ def nothing_left(output: pathlib.Path) -> bool:
   return not [path for path in output.rglob('*') if path.is_file() or 'incomplete' in path.name]
 
 
+def test_files_whose_owner_has_no_name(data, tmp_path, monkeypatch):
+  def unknown(number):
+    raise KeyError(f'getpwuid(): uid not found: {number}')
+
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  split = load_tfds_split(str(data / 'tfds'), 'tiny', 'train')
+  assert len(split.features.rows(np.arange(3))[0]) == 3
+  with pytest.raises(UserError, match='1.0.0: cannot be written: TFDS wants a user with a name, this id has none'):
+    convert(data / 'tiny_precomp', tmp_path)
+  assert nothing_left(tmp_path)
+
+
 def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(data, tmp_path, monkeypatch):
   split_class = type(load_split(data / 'tiny_precomp', 'train').features)
   rows, calls = split_class.rows, []
@@ -296,7 +308,7 @@ def test_places_that_cannot_be_written_are_named(data, tmp_path):
   (tmp_path / 'file').write_text('a letter')
   with pytest.raises(UserError, match='file/region_captions/tiny/1.0.0: cannot be written'):
     convert(source, tmp_path / 'file')
-  with pytest.raises(UserError, match='gs:/bucket/data: no local folder; convert into one and copy it'):
+  with pytest.raises(UserError, match='gs:/bucket/data: an address, expected a path of this machine'):
     convert(source, pathlib.Path('gs://bucket/data'))
   with pytest.raises(UserError, match='nowhere: no such folder'):
     convert(tmp_path / 'nowhere', tmp_path)

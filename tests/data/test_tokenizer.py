@@ -97,6 +97,17 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, bert):
   assert len(token_cache.cached_tokens(['two dogs'], bert, folder=tmp_path / 'file')) == 1
 
 
+def test_without_a_home_there_is_no_cache(monkeypatch, bert):
+  def unknown(number):
+    raise KeyError(f'getpwuid(): uid not found: {number}')
+
+  monkeypatch.delenv('HOME', raising=False)
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  assert token_cache.cache_folder() is None
+  assert len(token_cache.cached_tokens(['two dogs'], bert, folder=token_cache.cache_folder())) == 1
+
+
 def test_missing_special_token_is_named():
   with pytest.raises(UserError, match=r'vocabulary has no token \[PAD\] or <pad>'):
     tokenizers.wordpiece({'[UNK]': 0, 'dog': 1})

@@ -32,7 +32,7 @@ def vocabulary(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def converted(vocabulary, golden, tmp_path_factory):
-  workdir, lines = tmp_path_factory.mktemp('converted') / 'run', []
+  workdir, lines = tmp_path_factory.mktemp('converted') / '[v2] 50% #1', []
   convert(golden / 'model_best.pth', workdir, vocabulary=vocabulary, data_name='f8k', say=lines.append)
   return workdir, lines
 

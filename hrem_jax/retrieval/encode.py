@@ -2,7 +2,6 @@
 
 import functools
 import math
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,9 +11,10 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from hrem_jax.data.batch import ImageInputs, TextInputs
-from hrem_jax.data.pipeline import Images, image_chunks, text_chunks
+from hrem_jax.data.pipeline import Chunk, Images, image_chunks, text_chunks
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
+from hrem_jax.files import temporary_array
 from hrem_jax.methods.method import Method
 from hrem_jax.models.encoded import Encoded
 from hrem_jax.models.hrem import HREM
@@ -28,6 +28,10 @@ class TextBlock(NamedTuple):
   encoded: Encoded  # host arrays
 
 
+def num_instances(encoded: Encoded) -> int:
+  return len(jax.tree.leaves(encoded)[0])
+
+
 class HostMemory:
   """Hands out host arrays: up to so many megabytes in memory, what is more in temporary files that are mapped."""
 
@@ -39,8 +43,7 @@ class HostMemory:
     if size <= self._left:
       self._left -= size
       return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # without a name it is there as long as it is mapped
-      return np.memmap(file, dtype, shape=shape)
+    return temporary_array(shape, dtype)
 
 
 def require_embeddings(method: Method | HREM, whose: str) -> None:
@@ -70,8 +73,12 @@ class DataEncoder:
   def encode_image_fragments(self, variables: dict, images: Images, memory: HostMemory | None = None) -> Encoded:
     """All that a score looks at, in the order of the images; arrays come from `memory`."""
     memory = HostMemory(math.inf) if memory is None else memory
-    chunks = image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
-    return self._gather(self._encoded(self._images, variables, chunks), len(images), memory)
+    encoded = self._encoded(self._images, variables, self.image_chunks(images))
+    return self._gather(encoded, len(images), memory)
+
+  def image_chunks(self, images: Images) -> Iterator[Chunk]:
+    """All images as the encoder takes them, some at a time."""
+    return image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
 
   def encode_texts(
     self,
@@ -114,7 +121,7 @@ class DataEncoder:
     devices = self._mesh.size
     return min(self._chunk_size, devices * 2 ** math.ceil(math.log2(max(count / devices, 1))))
 
-  def _encoded(self, encode, variables: dict, chunks: Iterable) -> Iterator[tuple[np.ndarray, Encoded]]:
+  def _encoded(self, encode, variables: dict, chunks: Iterable[Chunk]) -> Iterator[tuple[np.ndarray, Encoded]]:
     """Each chunk's rows of the whole set, and what becomes of it, on the host: padding included."""
     waiting = []
     for index, inputs in chunks:

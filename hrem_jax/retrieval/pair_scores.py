@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from hrem_jax.errors import UserError
 from hrem_jax.methods.method import Method
 from hrem_jax.models.encoded import Encoded
-from hrem_jax.retrieval.encode import TextBlock
+from hrem_jax.retrieval.encode import TextBlock, num_instances
 from hrem_jax.retrieval.score_file import ScoreFile
 from hrem_jax.retrieval.scores import MatrixScores
 from hrem_jax.sharding import replicate, replicated, split_rows, split_whole
@@ -29,6 +29,7 @@ def pair_scores(
   variables: dict,
   images: Encoded,
   texts: Sequence[TextBlock],
+  first_equal: Int[np.ndarray, ' t'],
   mesh: Mesh,
   *,
   store: pathlib.Path | None = None,
@@ -41,71 +42,74 @@ def pair_scores(
   Args:
     variables: On all devices of `mesh`.
     images: Host arrays, as from `DataEncoder`; a block of images is split over the devices.
-    texts: Likewise; every text once: who has equal captions takes its column several times.
+    texts: Likewise; of equal texts the first alone, so that they tie.
+    first_equal: For each text the first one that equals it, which stands in a block under this number.
     store: A folder for this very matrix; with several processes one that all share. None: a temporary file.
     memory_mb: Most that a block takes on the devices of this process, together; images per block follow from it, at
       least one per device.
 
   Returns:
-    Scores of images and texts by their numbers.
+    Scores of the images, in their order, with the texts of `first_equal`.
 
   Raises:
     FloatingPointError: A score is NaN or infinite.
     UserError: The method has a matrix for each direction.
   """
-  num_images = len(jax.tree.leaves(images)[0])
-  captions = np.concatenate([block.captions for block in texts])
+  num_images, captions = num_instances(images), np.concatenate([block.captions for block in texts])
   bounds = np.cumsum([0, *(len(block.captions) for block in texts)])
   is_writer = store is None or jax.process_index() == 0
   file = ScoreFile(store, num_images, bounds) if is_writer else None
   is_left = _agreed(~file.is_written() if file else np.zeros((num_images, len(texts)), bool))
   if is_left.any():
-    size = _images_at_once(method, mesh, variables, images, texts, memory_mb)
-    for block in _with_bar(_blocks(method, mesh, variables, images, texts, is_left, size)):
-      scores = block.scores[:, : len(texts[block.part].captions)]
-      _check_finite(scores, block.rows, texts[block.part].captions)
+    blocks = _Blocks(method, variables, images, texts, mesh, is_left, memory_mb)
+    for rows, part, scores in tqdm.tqdm(blocks, 'scores', leave=False, dynamic_ncols=True, disable=not _has_terminal()):
+      _check_finite(scores, rows, texts[part].captions)
       if file:
-        file.write(block.rows, block.part, scores)
+        file.write(rows, part, scores)
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('all scores are written')
   file = file or ScoreFile(store, num_images, bounds)
-  return MatrixScores(file.matrix, texts=np.argsort(captions))
+  column_of = dict(zip(captions.tolist(), range(len(captions)), strict=True))
+  return MatrixScores(file.matrix, texts=np.array([column_of[text] for text in first_equal.tolist()]))
 
 
-class _Block(NamedTuple):
-  rows: slice  # of the images
-  part: int  # which block of texts
-  scores: Float[np.ndarray, 'b c']  # padding of texts included
-  num_left: int  # blocks after this one
+class _Blocks:
+  """The blocks in which something is left, one after the other: rows of images, block of texts, scores `[b, c]`."""
 
+  def __init__(
+    self,
+    method: Method,
+    variables: dict,
+    images: Encoded,
+    texts: Sequence[TextBlock],
+    mesh: Mesh,
+    is_left: Bool[np.ndarray, 'i p'],
+    memory_mb: float,
+  ):
+    self._method, self._variables, self._images, self._texts, self._mesh = method, variables, images, texts, mesh
+    self._size = _images_at_once(method, mesh, variables, images, texts, memory_mb)
+    slices = (slice(start, min(start + self._size, len(is_left))) for start in range(0, len(is_left), self._size))
+    self._todo = [(rows, part) for rows in slices for part in range(len(texts)) if is_left[rows, part].any()]
 
-def _blocks(
-  method: Method,
-  mesh: Mesh,
-  variables: dict,
-  images: Encoded,
-  texts: Sequence[TextBlock],
-  is_left: Bool[np.ndarray, 'i p'],
-  size: int,
-) -> Iterator[_Block]:
-  """The blocks in which something is left, one after the other: images in the outer loop stay on the devices."""
-  slices = [slice(start, min(start + size, len(is_left))) for start in range(0, len(is_left), size)]
-  todo = [(rows, part) for rows in slices for part in range(len(texts)) if is_left[rows, part].any()]
-  here, on_device, waiting = None, None, []
+  def __len__(self) -> int:
+    return len(self._todo)
 
-  def fetched(rows: slice, part: int, scores: jax.Array, num_left: int) -> _Block:
-    return _Block(rows, part, np.asarray(scores)[0, : rows.stop - rows.start], num_left)
+  def __iter__(self) -> Iterator[tuple[slice, int, Float[np.ndarray, 'b c']]]:
+    here, on_device, waiting = None, None, []
+    for rows, part in self._todo:
+      if rows != here:  # the outer loop: these images stay on the devices
+        here, on_device = rows, split_whole(_rows(self._images, rows.start, self._size), self._mesh)
+      arguments = self._variables, on_device, replicate(self._texts[part].encoded, self._mesh)
+      waiting.append((rows, part, _program(self._method, self._mesh, _Shapes.of(arguments))(*arguments)))
+      # One block is copied to and fro while the devices work on another.
+      if len(waiting) > 1:
+        yield self._fetched(*waiting.pop(0))
+    for block in waiting:
+      yield self._fetched(*block)
 
-  for number, (rows, part) in enumerate(todo, start=1):
-    if rows != here:
-      here, on_device = rows, split_whole(_rows(images, rows.start, size), mesh)
-    arguments = variables, on_device, replicate(texts[part].encoded, mesh)
-    waiting.append((rows, part, _program(method, mesh, _Shapes.of(arguments))(*arguments), len(todo) - number))
-    # One block is copied to and fro while the device works on another.
-    if len(waiting) > 1:
-      yield fetched(*waiting.pop(0))
-  for block in waiting:
-    yield fetched(*block)
+  def _fetched(self, rows: slice, part: int, scores: jax.Array) -> tuple[slice, int, Float[np.ndarray, 'b c']]:
+    """Without padding."""
+    return rows, part, np.asarray(scores)[0, : rows.stop - rows.start, : len(self._texts[part].captions)]
 
 
 def _rows(images: Encoded, start: int, size: int) -> Encoded:
@@ -117,13 +121,12 @@ def _images_at_once(
   method: Method, mesh: Mesh, variables: dict, images: Encoded, texts: Sequence[TextBlock], memory_mb: float
 ) -> int:
   """Images per block: as many as memory allows beside the widest texts, by what the compiler says that it takes."""
-  num_images, size = len(jax.tree.leaves(images)[0]), mesh.size
+  num_images, size = num_instances(images), mesh.size
   while size < num_images and 2 * size <= MOST_IMAGES:
     size *= 2
   widest = max((block.encoded for block in texts), key=lambda block: sum(x.nbytes for x in jax.tree.leaves(block)))
   while True:
-    shapes = _Shapes.of((variables, jax.eval_shape(lambda: _rows(images, 0, size)), widest))
-    memory = _program(method, mesh, shapes).memory_analysis()
+    memory = _program(method, mesh, _Shapes.of((variables, _rows(images, 0, size), widest))).memory_analysis()
     per_device = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     if size == mesh.size or per_device * jax.local_device_count() <= 1e6 * memory_mb:
       return size
@@ -164,15 +167,8 @@ def _agreed(is_left: Bool[np.ndarray, 'i p']) -> Bool[np.ndarray, 'i p']:
   return is_left if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(is_left))
 
 
-def _with_bar(blocks: Iterator[_Block]) -> Iterator[_Block]:
-  """The same blocks with a bar on a terminal."""
-  with tqdm.tqdm(
-    desc='scores', unit='block', leave=False, dynamic_ncols=True, disable=jax.process_index() > 0 or not sys.stderr.isatty()
-  ) as bar:
-    for block in blocks:
-      yield block
-      bar.total = bar.n + 1 + block.num_left
-      bar.update()
+def _has_terminal() -> bool:
+  return jax.process_index() == 0 and sys.stderr.isatty()
 
 
 def _check_finite(scores: Float[np.ndarray, 'b c'], rows: slice, captions: Int[np.ndarray, ' c']) -> None:

@@ -1,7 +1,6 @@
 """A matrix of scores on disk that is filled part by part and survives a kill at any moment."""
 
 import pathlib
-import tempfile
 import zlib
 
 import numpy as np
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.features import open_array
 from hrem_jax.errors import UserError
+from hrem_jax.files import reserve, temporary_array
 
 MATRIX_FILE, WRITTEN_FILE = 'matrix.npy', 'written.npy'
 
@@ -41,10 +41,10 @@ class ScoreFile:
 
   def is_written(self) -> Bool[np.ndarray, 'i p']:
     """Which parts of which rows are there and whole."""
-    is_written = np.array(self._written != 0)
+    matrix, written = np.asarray(self.matrix), np.asarray(self._written)
+    is_written = written != 0
     for row, part in np.argwhere(is_written):
-      scores = np.ascontiguousarray(self.matrix[row, self._columns(part)])
-      is_written[row, part] = zlib.crc32(scores) + 1 == self._written[row, part]
+      is_written[row, part] = zlib.crc32(matrix[row, self._columns(part)]) + 1 == written[row, part]
     return is_written
 
   def _columns(self, part: int) -> slice:
@@ -54,8 +54,7 @@ class ScoreFile:
 def _open(path: pathlib.Path | None, shape: tuple[int, int], dtype: type) -> np.memmap:
   """The array in a file, or a new one of zeros where there is none of this shape and type."""
   if path is None:
-    with tempfile.TemporaryFile() as file:
-      return np.memmap(file, dtype, shape=shape)
+    return temporary_array(shape, dtype)
   try:
     found = open_array(path, num_dimensions=2)
     if found.shape == shape and found.dtype == dtype:
@@ -64,4 +63,7 @@ def _open(path: pathlib.Path | None, shape: tuple[int, int], dtype: type) -> np.
     pass
   path.unlink(missing_ok=True)
   path.parent.mkdir(parents=True, exist_ok=True)
-  return np.lib.format.open_memmap(path, 'w+', np.dtype(dtype), shape)
+  array = np.lib.format.open_memmap(path, 'w+', np.dtype(dtype), shape)
+  with path.open('r+b') as file:
+    reserve(file, array.offset + array.nbytes, where=path)
+  return array

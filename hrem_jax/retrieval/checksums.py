@@ -1,7 +1,6 @@
 """Whether a run still is what was written: a changed bit is often another number that reads just as well."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -10,14 +9,14 @@ import numpy as np
 import tensorstore
 
 from hrem_jax.errors import UserError, one_line
-from hrem_jax.files import read_json_object, write_text
+from hrem_jax.files import read_json_object, to_json, write_text
 
 CHECKSUMS = 'checksums.json'
 
 
 def write_checksums(folder: pathlib.Path, names: Sequence[str] | None = None) -> None:
   """Writes `checksums.json`: SHA-256 of the files of these names, or of every file in the folder and below."""
-  write_text(folder / CHECKSUMS, json.dumps(_checksums(folder, names), indent=2) + '\n')
+  write_text(folder / CHECKSUMS, to_json(_checksums(folder, names)))
 
 
 def verify(folder: pathlib.Path) -> None:

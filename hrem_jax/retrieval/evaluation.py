@@ -1,6 +1,6 @@
 """Trained runs on their test split: one, or the mean of several (Full* of METHOD section 5)."""
 
-import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.protocols import Metrics, format_table
-from hrem_jax.retrieval.run import Run, load_best, load_test_split
+from hrem_jax.retrieval.run import Run, load_best, load_test_split, skipped_updates
 from hrem_jax.retrieval.scores import Scores, mean_scores
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 from hrem_jax.retrieval.zero_shot import zero_shot_variables
@@ -33,6 +33,7 @@ class Member(NamedTuple):
   scores: Scores
   parameters: dict  # their shapes
   zero_shot: Scores | None = None  # of the pretrained towers; None: the run did not begin with such
+  skipped_updates: int = 0  # of those up to the chosen checkpoint
 
 
 def load_member(
@@ -77,7 +78,7 @@ def score_member(
   if run.config.model.start == 'zero_shot':
     before = zero_shot_variables(run, variables, mesh)
     zero_shot = before and evaluator.scores(before, split)
-  return Member(workdir, run, step, split, scores, shapes, zero_shot)
+  return Member(workdir, run, step, split, scores, shapes, zero_shot, skipped_updates(workdir, step))
 
 
 def evaluate_best(
@@ -96,7 +97,7 @@ def evaluate_best(
   guessed, before = chance(member), zero_shot(member)
   results = _about(member) | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
   if jax.process_index() == 0:
-    write_text(workdir / RESULTS_FILE, json.dumps(results, indent=2) + '\n')
+    write_text(workdir / RESULTS_FILE, to_json(results))
     print(f'{describe(member)}\n{format_table(metrics, guessed, before)}', flush=True)
   return member.step, metrics
 
@@ -140,7 +141,7 @@ def evaluate_ensemble(
     print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, guessed)}', flush=True)
     if output is not None:
       results = {'members': reports, 'metrics': metrics, 'chance': guessed}
-      write_text(output, json.dumps(results, indent=2) + '\n')
+      write_text(output, to_json(results))
   return metrics
 
 
@@ -154,10 +155,19 @@ def is_selected_on_reported(config: ml_collections.ConfigDict) -> bool:
   return config.select_on == 'test' or config.select_on == config.test_split
 
 
+def are_metrics(found: object) -> bool:
+  """Whether what a file holds can be metrics: finite numbers with names."""
+  return isinstance(found, dict) and all(
+    type(value) in (int, float) and abs(value) < math.inf for value in found.values()
+  )
+
+
 def describe(member: Member) -> str:
   """Which split, which checkpoint, how it was chosen."""
   config = member.run.config.evaluation
   line = f'{config.test_split} with the checkpoint of step {member.step}, selected on {config.select_on}'
+  if member.skipped_updates:
+    line += f' ({member.skipped_updates} of its {member.step} updates were skipped)'
   if is_selected_on_reported(config):
     line += ' (the split that is reported: figures are higher than on data that chose nothing)'
   return line
@@ -166,7 +176,8 @@ def describe(member: Member) -> str:
 def _about(member: Member) -> dict:
   config = member.run.config
   evaluation = {key: config.evaluation[key] for key in ('select_on', 'protocol', 'ties')}
-  return {'step': member.step, 'split': config.evaluation.test_split, **evaluation, 'seed': config.training.seed}
+  about = {'step': member.step, 'skipped_updates': member.skipped_updates, 'split': config.evaluation.test_split}
+  return {**about, **evaluation, 'seed': config.training.seed}
 
 
 def _metrics(member: Member, scores: Scores) -> Metrics:

@@ -113,13 +113,25 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
+  verify(checkpoint_folder(workdir) / str(step))
+  return _restore(workdir, step, ('params', 'batch_stats'))
+
+
+def skipped_updates(workdir: pathlib.Path, step: int) -> int:
+  """How many of the updates up to a checkpoint were skipped; 0 where it does not say, as a converted one."""
+  return int(_restore(workdir, step, ('skipped',), is_optional=True).get('skipped', 0))
+
+
+def _restore(workdir: pathlib.Path, step: int, names: Sequence[str], *, is_optional: bool = False) -> dict:
+  """These parts of a state, or those of them that are there."""
   folder = checkpoint_folder(workdir) / str(step) / 'state'
-  verify(folder.parent)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
       tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-      wanted = {name: tree[name] for name in ('params', 'batch_stats')}
+      wanted = {name: tree[name] for name in names if name in tree or not is_optional}
+      if not wanted:
+        return {}
       # As NumPy arrays: whatever devices wrote them.
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)

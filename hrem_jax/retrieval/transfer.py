@@ -1,6 +1,5 @@
 """Zero-shot transfer: a run that was trained on one data set, evaluated on another one (docs/protocols.md)."""
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -12,7 +11,7 @@ from hrem_jax.data.precomputed import Split, data_folder
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import TextTokenizer, tokenize
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 from hrem_jax.retrieval.evaluation import average, chance, load_member, zero_shot
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import load_test_split, open_run
@@ -70,7 +69,7 @@ def transfer(
   if jax.process_index() == 0:
     output = workdir / f'transfer_{name}_{split}.json' if output is None else output
     results = about | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
-    write_text(output, json.dumps(results, indent=2) + '\n')
+    write_text(output, to_json(results))
     unknown, cut = words['unknown_words'], words['cut_captions']
     table = format_table(metrics, guessed, before)
     say(f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{table}')

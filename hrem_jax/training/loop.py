@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from hrem_jax.data.outliers import warnings_of
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
 from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
@@ -53,6 +54,8 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopR
       Neighbours(setup, workdir, progress) as neighbours,
     ):
       progress.say(summary(setup, state))
+      for warning in warnings_of(setup.train):
+        progress.say(f'WARNING: {warning}')
       _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours, stop)
       progress.end_bar()
       step, metrics = evaluate_best(workdir)
@@ -81,7 +84,9 @@ def _run_steps(
   config, first_step = setup.run.config, int(state.step)
   evaluator = Evaluator(setup.run, mesh)
   update = CompiledSteps(setup, mesh, progress)
-  guard = Guard(config.training.max_skipped_steps, checkpoints.describe_newest)
+  guard = Guard(
+    config.training.max_skipped_steps, checkpoints.describe_newest, say=progress.say, image_ids=setup.train.ids
+  )
 
   def end_if_asked(step: int) -> None:
     """Between two steps."""
@@ -102,8 +107,9 @@ def _run_steps(
   for step in range(first_step + 1, setup.num_steps + 1):
     end_if_asked(step - 1)
     neighbours.before_step(step - 1, state, evaluator.encoder)
-    state, metrics = update(state, split_batch(next(iterator), mesh))
-    guard.watch(step, metrics)
+    batch = next(iterator)
+    state, metrics = update(state, split_batch(batch, mesh))
+    guard.watch(step, metrics, batch)
     is_last = step == setup.num_steps
     if step % config.training.log_every_steps == 0 or is_last:
       progress.training(step, {name: float(value) for name, value in metrics.items()})
@@ -116,6 +122,8 @@ def _run_steps(
         checkpoints.save(state, iterator, scores)
   checkpoints.wait()
   end_if_asked(setup.num_steps)
+  if guard.num_skipped:
+    progress.say(f'{guard.num_skipped} of {setup.num_steps} updates were skipped: what was in them was not learnt')
 
 
 def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Progress) -> dict[str, float]:

@@ -364,6 +364,33 @@ def test_a_damaged_data_set_is_named_before_anything_is_trained(copy, damage, me
     load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
 
 
+def rewrite(path: pathlib.Path, old: bytes, new: bytes) -> None:
+  assert len(old) == len(new)
+  assert old in path.read_bytes()
+  path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'message'),
+  [
+    (b'"0", "1"', b'"0",   1', r'captions-train.json: expected lists of strings'),
+    (b'"0", "1"', b'"0_, _1"', r'captions-train.json: 39 ids and captions of 40 images, expected those of 40'),
+  ],
+)
+def test_texts_of_the_same_size_that_do_not_fit_are_named(copy, old, new, message):
+  rewrite(copy / 'captions-train.json', old, new)
+  with pytest.raises(UserError, match=message):
+    load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
+
+
+def test_more_regions_than_the_description_says_are_named(copy):
+  path = copy / 'metadata.json'
+  path.write_text(path.read_text().replace('"max_regions": 7', '"max_regions": 3'))
+  split = load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
+  with pytest.raises(UserError, match='row 2 of the split has 7 regions, expected at most 3'):
+    split.features.rows(np.array([2]))
+
+
 def test_other_splits_are_read_where_one_is_damaged(copy):
   (copy / SHARD).unlink()
   assert load_tfds_split(str(copy.parents[2]), 'tiny', 'dev').num_images == 11

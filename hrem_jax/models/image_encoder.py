@@ -1,4 +1,4 @@
-"""Region features to an image embedding (METHOD section 1)."""
+"""Region features to encoded images: the projections that methods choose from, and what surrounds them."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
+from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.fragment_pooling import ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
+from hrem_jax.models.start_values import Linear, LinearStart, ones, xavier, zeros
 from hrem_jax.models.tower_encoders import PixelTower
-from hrem_jax.models.transformer import dense_init
 
 
 class MaskedBatchNorm(nn.Module):
@@ -39,13 +40,33 @@ class MaskedBatchNorm(nn.Module):
         unbiased = variance * (count / jnp.maximum(count - 1, 1))
         running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
         running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * unbiased
-    scale = self.param('scale', nn.initializers.ones, (size,))
-    bias = self.param('bias', nn.initializers.zeros, (size,))
+    scale = self.param('scale', ones, (size,))
+    bias = self.param('bias', zeros, (size,))
     return ((x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(x.dtype)
 
 
 class RegionProjection(nn.Module):
-  """`Linear(f -> d) + MLP(f -> d/2 -> BatchNorm -> ReLU -> d)`."""
+  """`Linear(f -> d) + MLP(f -> d/2 -> BatchNorm -> ReLU -> d)` (METHOD section 1; Chen et al., CVPR 2021)."""
+
+  embedding_size: int
+  dtype: jnp.dtype = jnp.float32
+  mlp_start: LinearStart = xavier
+
+  @nn.compact
+  def __call__(
+    self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False
+  ) -> Float[Array, 'i r d']:
+    def linear(name: str, size: int, start: LinearStart) -> Linear:
+      return Linear(size, start, dtype=self.dtype, name=name)
+
+    hidden = linear('mlp_in', self.embedding_size // 2, self.mlp_start)(regions)
+    hidden = nn.relu(MaskedBatchNorm(name='mlp_norm')(hidden, mask, train=train))
+    change = linear('mlp_out', self.embedding_size, self.mlp_start)(hidden)
+    return linear('linear', self.embedding_size, xavier)(regions) + change
+
+
+class LinearProjection(nn.Module):
+  """One linear layer, Xavier."""
 
   embedding_size: int
   dtype: jnp.dtype = jnp.float32
@@ -54,25 +75,25 @@ class RegionProjection(nn.Module):
   def __call__(
     self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False
   ) -> Float[Array, 'i r d']:
-    def dense(name: str, size: int) -> nn.Dense:
-      return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)
-
-    hidden = dense('mlp_in', self.embedding_size // 2)(regions)
-    hidden = nn.relu(MaskedBatchNorm(name='mlp_norm')(hidden, mask, train=train))
-    return dense('linear', self.embedding_size)(regions) + dense('mlp_out', self.embedding_size)(hidden)
+    del mask, train
+    return Linear(self.embedding_size, xavier, dtype=self.dtype, name='linear')(regions)
 
 
 class ImageEncoder(nn.Module):
-  """Regions to fragments to an embedding."""
+  """Regions to fragments, then what `pooling` makes of them."""
 
-  embedding_size: int
-  pooling: FragmentPooling
+  projection: nn.Module  # as `RegionProjection`
+  pooling: nn.Module  # as `fragment_pooling.FragmentPooling`
   dtype: jnp.dtype = jnp.float32
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
   tower: PixelTower | None = None  # regions are pixels then
   residual: ZeroGain | None = None  # on the embeddings that are given, or that the tower makes
 
-  @nn.compact
+  @property
+  def takes_embeddings(self) -> bool:
+    """Whether images come with the embeddings that the encoder of their regions makes of them."""
+    return self.residual is not None and self.tower is None
+
   def __call__(
     self,
     regions: Float[Array, 'i r f'],
@@ -81,12 +102,11 @@ class ImageEncoder(nn.Module):
     *,
     train: bool = False,
   ) -> Encoded:
-    """Args: `embeddings` are what the encoder that made the regions says; only for `residual` without a tower."""
+    """Args: `embeddings` where `takes_embeddings`."""
     if self.tower is not None:
       regions, embeddings = self._in_parts(lambda module, part: module.tower(*part), (regions, mask), train)
-    projection = RegionProjection(self.embedding_size, self.dtype, name='projection')
     # Its BatchNorm sees the whole batch.
-    fragments = projection(regions.astype(self.dtype), mask, train=train)
+    fragments = self.projection(regions.astype(self.dtype), mask, train=train)
     encoded = self._in_parts(lambda module, part: module.pooling(*part, train=train), (fragments, mask), train)
     return encoded if self.residual is None else self.residual(encoded, embeddings)
 

@@ -10,14 +10,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from hrem_jax.data.batch import ImageInputs, TextInputs
-from hrem_jax.data.pipeline import Chunk, Images, image_chunks, text_chunks
+from hrem_jax.data.batch import ImageInputs
+from hrem_jax.data.pipeline import Images, image_chunks, text_chunks
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
 from hrem_jax.files import temporary_array
 from hrem_jax.methods.method import Method
 from hrem_jax.models.encoded import Encoded
-from hrem_jax.models.hrem import HREM
 from hrem_jax.sharding import replicated, split_rows, split_whole
 
 
@@ -46,7 +45,7 @@ class HostMemory:
     return temporary_array(shape, dtype)
 
 
-def require_embeddings(method: Method | HREM, whose: str) -> None:
+def require_embeddings(method: Method, whose: str) -> None:
   """Raises UserError where a method has no embeddings of images and texts."""
   if method.kind != 'embeddings':
     raise UserError(
@@ -56,15 +55,14 @@ def require_embeddings(method: Method | HREM, whose: str) -> None:
 
 
 class DataEncoder:
-  """Encodes with compiled functions that are kept: encoders of equal models on equal devices share them.
+  """Encodes with compiled functions that are kept: encoders of equal methods on equal devices share them.
 
   Every process encodes the whole set together with the others and gets all of it.
   """
 
-  def __init__(self, model: Method | HREM, mesh: Mesh, *, chunk_size: int):
-    self._mesh, self._chunk_size = mesh, chunk_size
-    self._takes_embeddings = isinstance(model, HREM) and model.takes_embeddings
-    self._images, self._texts = (_compiled(model, mesh, method) for method in ('encode_images', 'encode_texts'))
+  def __init__(self, method: Method, mesh: Mesh, *, chunk_size: int):
+    self._mesh, self._chunk_size, self._wants = mesh, chunk_size, method.wants
+    self._images, self._texts = (_compiled(method, mesh, name) for name in ('encode_images', 'encode_texts'))
 
   def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
     """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
@@ -76,9 +74,9 @@ class DataEncoder:
     encoded = self._encoded(self._images, variables, self.image_chunks(images))
     return self._gather(encoded, len(images), memory)
 
-  def image_chunks(self, images: Images) -> Iterator[Chunk]:
+  def image_chunks(self, images: Images) -> Iterator[tuple[Int[np.ndarray, ' c'], ImageInputs]]:
     """All images as the encoder takes them, some at a time."""
-    return image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
+    return image_chunks(images, self._chunk(len(images)), self._wants)
 
   def encode_texts(
     self,
@@ -121,7 +119,7 @@ class DataEncoder:
     devices = self._mesh.size
     return min(self._chunk_size, devices * 2 ** math.ceil(math.log2(max(count / devices, 1))))
 
-  def _encoded(self, encode, variables: dict, chunks: Iterable[Chunk]) -> Iterator[tuple[np.ndarray, Encoded]]:
+  def _encoded(self, encode, variables: dict, chunks: Iterable[tuple]) -> Iterator[tuple[np.ndarray, Encoded]]:
     """Each chunk's rows of the whole set, and what becomes of it, on the host: padding included."""
     waiting = []
     for index, inputs in chunks:
@@ -148,13 +146,11 @@ def _on_host(index: np.ndarray, encoded: Encoded) -> tuple[np.ndarray, Encoded]:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: Method | HREM, mesh: Mesh, name: str):
-  """From variables and what the method takes of each row to all that a score looks at: embeddings, if it has them."""
-  inputs_of = {'encode_images': ImageInputs, 'encode_texts': TextInputs}[name]
+def _compiled(method: Method, mesh: Mesh, name: str):
+  """From variables and inputs to all that a score looks at: of a method with embeddings these alone."""
 
-  def encode(variables: dict, rows: tuple) -> Encoded:
-    inputs = rows if isinstance(model, HREM) else (inputs_of(*rows),)
-    encoded = model.apply(variables, *inputs, method=name)
-    return Encoded(encoded.embedding) if model.kind == 'embeddings' else encoded
+  def encode(variables: dict, inputs) -> Encoded:
+    encoded = method.apply(variables, inputs, method=name)
+    return Encoded(encoded.embedding) if method.kind == 'embeddings' else encoded
 
   return jax.jit(encode, in_shardings=(replicated(mesh), split_rows(mesh)), out_shardings=replicated(mesh))

@@ -33,7 +33,7 @@ class Evaluator:
 
   def __init__(self, run: Run, mesh: Mesh):
     self._run, self._mesh = run, mesh
-    self.encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
+    self.encoder = DataEncoder(run.method, mesh, chunk_size=run.config.evaluation.batch_size)
     self._buckets = tuple(run.config.data.length_buckets)
 
   def embed(self, variables: dict, split: Split) -> tuple[Float[np.ndarray, 'i d'], Float[np.ndarray, 't d']]:
@@ -95,7 +95,7 @@ class Evaluator:
     Raises:
       UserError: An embedding or a score is not finite.
     """
-    if self._run.model.kind == 'embeddings':
+    if self._run.method.kind == 'embeddings':
       return DotScores(*self.embed(variables, split))
     store = folder and folder / f'{split.name}_{self._digest(variables, split)[:16]}'
     try:
@@ -123,7 +123,7 @@ class Evaluator:
     encoded = self.encoder.encode_image_fragments(variables, images, memory)
     blocks, first_equal = self.text_fragments(variables, texts, tokenize, memory)
     return pair_scores(
-      self._run.model, variables, encoded, blocks, first_equal, self._mesh, store=store, memory_mb=half
+      self._run.method, variables, encoded, blocks, first_equal, self._mesh, store=store, memory_mb=half
     )
 
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> Metrics:

@@ -14,7 +14,6 @@ from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.models.encoded import Encoded
-from hrem_jax.models.hrem import HREM
 from hrem_jax.paths import local_path, run_folder
 from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.protocols import Metrics, check_protocol
@@ -31,14 +30,14 @@ class Matcher:
   Attributes:
     config: The configuration of the run.
     step: Of the checkpoint.
-    variables: `{'params', 'batch_stats'}` on the devices, for `model.apply`.
-    model: The Linen module.
+    variables: Parameters and what the method keeps beside them, on the devices, for `method.apply`.
+    method: The Linen module.
   """
 
   def __init__(self, run: Run, variables: dict, step: int, mesh: Mesh):
     self.config: ml_collections.ConfigDict = run.config
     self.variables, self.step = variables, step
-    self.model, self.tokenizer = run.model, run.tokenizer
+    self.method, self.tokenizer = run.method, run.tokenizer
     self._evaluator = Evaluator(run, mesh)
 
   @property
@@ -59,7 +58,7 @@ class Matcher:
         tower in the model (`config.model.image`), all patches of each picture, pixels from 0 to 255.
       mask: True for real regions; all are without it. Not with a list.
       embeddings: What the encoder that made the regions says of the images itself, unit norm; where
-        `model.takes_embeddings`, and only there.
+        `method.wants` has `embeddings`, and only there.
 
     Raises:
       UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, a mask came with
@@ -71,10 +70,10 @@ class Matcher:
     return self.encode_rows(features)
 
   def _checked(self, regions, mask, embeddings) -> Regions:
-    features, model = Regions(regions, mask, region_size=self.config.model.region_size), self.model
-    takes_embeddings = isinstance(model, HREM) and model.takes_embeddings
-    if isinstance(model, HREM) and model.image_encoder.tower is not None:
-      features.check_counts(model.image_encoder.tower.num_regions)
+    features = Regions(regions, mask, region_size=self.config.model.region_size)
+    if self.method.num_regions is not None:
+      features.check_counts(self.method.num_regions)
+    takes_embeddings = 'embeddings' in self.method.wants
     if takes_embeddings or embeddings is not None:
       features.add_embeddings(embeddings, self.embedding_size if takes_embeddings else None)
     return features
@@ -181,7 +180,7 @@ def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
   """
   workdir = run_folder(workdir)
   run, *rest = load_best(workdir, step=step)
-  return MATCHERS[run.model.kind](run, *rest)
+  return MATCHERS[run.method.kind](run, *rest)
 
 
 def _sentences(texts) -> list[str]:

@@ -42,7 +42,7 @@ class RunEncoder:
     picture_encoder: pathlib.Path | None = None,
   ):
     self.folder, self._matcher = workdir, restore(workdir, step=step)
-    require_embeddings(self._matcher.model, str(workdir))
+    require_embeddings(self._matcher.method, str(workdir))
     self.size, self.data_name = self._matcher.embedding_size, self._matcher.config.data.name
     self.identity = {'kind': 'run', 'step': self._matcher.step, 'sha256': digest(self._matcher.variables)}
     self.picture_encoder = picture_encoder or self._pretrained_folder()
@@ -58,11 +58,13 @@ class RunEncoder:
     pictures.split.check_inputs(self._matcher.config.model)
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    return image_inputs(pictures.split.features, rows, with_embeddings=self._matcher.model.takes_embeddings)
+    inputs = image_inputs(pictures.split.features, rows, self._matcher.method.wants)
+    return inputs.regions, inputs.mask, *inputs.extras.values()
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     with self._lock:
-      return self._matcher.encode_rows(Rows(*content))
+      regions, mask, *extras = content
+      return self._matcher.encode_rows(Rows(regions, mask, dict(zip(self._matcher.method.wants, extras, strict=True))))
 
   def texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
     tokenizer = self._matcher.tokenizer
@@ -82,7 +84,7 @@ class RunEncoder:
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     with self._lock:
       regions, embedding = self._picture_queries()(picture)
-      embeddings = embedding[None] if self._matcher.model.takes_embeddings else None
+      embeddings = embedding[None] if 'embeddings' in self._matcher.method.wants else None
       return self._matcher.encode_images(regions[None], embeddings=embeddings)[0]
 
   def _pretrained_folder(self) -> pathlib.Path | None:

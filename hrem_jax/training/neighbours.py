@@ -34,7 +34,7 @@ class Neighbours:
     sampler = setup.batches.sampler
     self._sampler = sampler if isinstance(sampler, NeighbourSampler) else None
     if self._sampler is not None and self._config.data.neighbours.features == 'embeddings':
-      require_embeddings(setup.run.model, "config.data.neighbours.features='embeddings'")
+      require_embeddings(setup.run.method, "config.data.neighbours.features='embeddings'")
 
   def __enter__(self):
     return self

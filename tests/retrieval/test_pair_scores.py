@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 import synthetic
 from numpy.testing import assert_allclose, assert_array_equal
+from score_pairs import World, matrix_of
 from small_method import SmallMethod
 
-from hrem_jax.data.batch import ImageInputs, TextInputs
-from hrem_jax.data.pipeline import pad_tokens
-from hrem_jax.data.precomputed import load_split
-from hrem_jax.data.tokenizer import build_vocabulary, tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import ranks_from_similarity
 from hrem_jax.retrieval import matcher, pair_scores
@@ -24,36 +21,13 @@ from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.run import Run
 from hrem_jax.retrieval.score_file import ScoreFile
 from hrem_jax.search import run_encoder
-from hrem_jax.sharding import data_mesh, replicate
+from hrem_jax.sharding import replicate
 
 TESTS = pathlib.Path(__file__).parent.parent
 
 
 def all_rows(split):
   return split.features.rows(np.arange(split.num_images))
-
-
-class World:
-  """A test split of 13 images, 65 captions of which some are equal, and a run of `SmallMethod`."""
-
-  def __init__(self, folder: pathlib.Path, **settings):
-    self.split = load_split(folder / 'tiny_precomp', 'test')
-    self.config = synthetic.tiny_config(folder)
-    self.config.evaluation.update(settings)
-    self.run = Run(self.config, build_vocabulary(self.split.captions), SmallMethod())
-    self.mesh = data_mesh()
-    inputs = ImageInputs(*all_rows(self.split)), TextInputs(*self.tokens())
-    self.variables = replicate(self.run.model.init(jax.random.key(0), *inputs), self.mesh)
-    self.whole = np.asarray(self.run.model.apply(self.variables, *inputs)[0])
-    self.evaluator = Evaluator(self.run, self.mesh)
-
-  def tokens(self):
-    tokenized = tokenize(self.split.captions, self.run.tokenizer)
-    captions = [tokenized.caption(row)[0] for row in range(len(self.split.captions))]
-    return pad_tokens(captions, 12, self.run.tokenizer)
-
-  def scores(self, folder=None):
-    return self.evaluator.scores(self.variables, self.split, folder=folder)
 
 
 def write_data(folder: pathlib.Path) -> pathlib.Path:
@@ -83,10 +57,6 @@ def computed(monkeypatch):
   written, write = [], ScoreFile.write
   monkeypatch.setattr(ScoreFile, 'write', lambda *args: (written.append(args[1:3]), write(*args)))
   return written
-
-
-def matrix_of(scores) -> np.ndarray:
-  return np.concatenate([block for _, block in scores.blocks(np.arange(scores.shape[0]), side='images')])
 
 
 def test_blocks_are_the_whole(world, small_blocks, computed):
@@ -242,7 +212,7 @@ def test_the_matcher_of_such_a_run(world, monkeypatch):
   images, texts = restored.encode_images(regions, mask), restored.encode_texts([*captions, captions[0]])
   assert (images.fragments.shape, images.mask.shape) == ((13, 7, 17), (13, 7))
   assert texts.fragments.shape[:1] + texts.fragments.shape[2:] == (10, 17)
-  scores = restored.model.apply(restored.variables, images, texts, method='score')[0]
+  scores = restored.method.apply(restored.variables, images, texts, method='score')[0]
   assert_allclose(scores[:, :9], world.whole[:, :9], atol=1e-6)
   assert_array_equal(texts.fragments[9], texts.fragments[0])
   assert restored.evaluate(world.split)['rsum'] > 0
@@ -259,16 +229,35 @@ def test_an_index_of_such_a_run_is_refused(world, monkeypatch):
     run_encoder.RunEncoder(pathlib.Path('runs/toy'))
 
 
+def run_program(arguments: list[str], *, devices: int, processes: int = 1) -> None:
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHON': sys.executable,
+    'PYTHONPATH': f'{TESTS.parent}:{TESTS}',
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'PROGRAM': str(TESTS / 'score_pairs.py'),
+  }
+  command = [sys.executable, TESTS / 'score_pairs.py', *arguments]
+  if processes > 1:
+    command = [TESTS.parent / 'launch' / 'local_processes.sh', str(processes), '--', *arguments]
+  subprocess.run(command, env=environment, check=True, timeout=600)
+
+
 def test_eight_devices_give_the_scores_of_one(world, tmp_path):
-  program = f"""
-import sys
-sys.path[:0] = {[str(TESTS), str(TESTS / 'retrieval')]!r}
-import pathlib, jax, numpy as np
-from test_pair_scores import World, matrix_of
-world = World(pathlib.Path({world.config.data.directory!r}))
-assert jax.device_count() == 8
-np.save({str(tmp_path / 'eight.npy')!r}, matrix_of(world.scores()))
-"""
-  environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
-  subprocess.run([sys.executable, '-c', program], env=environment, check=True, timeout=600, cwd=TESTS.parent)
-  assert_allclose(np.load(tmp_path / 'eight.npy'), matrix_of(world.scores()), atol=1e-6)
+  run_program([f'--data={world.config.data.directory}', f'--output={tmp_path}'], devices=8)
+  assert_allclose(np.load(tmp_path / '0.npy'), matrix_of(world.scores()), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_matrix_and_go_on_with_it(world, tmp_path):
+  arguments = [f'--data={world.config.data.directory}', f'--output={tmp_path}', f'--store={tmp_path}']
+  run_program(arguments, devices=1, processes=2)
+  (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+  expected = matrix_of(world.scores(tmp_path))
+  assert [path for path in tmp_path.iterdir() if path.is_dir()] == [folder]  # one process finds the same matrix
+  assert_allclose(expected, world.whole, atol=1e-6)
+  np.load(folder / 'written.npy', mmap_mode='r+')[4:, 2] = 0
+  np.load(folder / 'matrix.npy', mmap_mode='r+')[5] = 7
+  run_program(arguments, devices=1, processes=2)
+  for process in (0, 1):
+    assert_allclose(np.load(tmp_path / f'{process}.npy'), expected, atol=1e-6)

@@ -16,7 +16,8 @@ from runs import assert_same_run, reports
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import evaluate_best
-from hrem_jax.retrieval.run import Evaluator, restore_variables, step_folders
+from hrem_jax.retrieval.evaluator import Evaluator
+from hrem_jax.retrieval.run import restore_variables, step_folders
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training import loop
 from hrem_jax.training.checkpoint import Checkpoints

@@ -74,3 +74,21 @@ def pool_fragments(
     `residual_weight * top-2 mean of fragments + (1 - residual_weight) * mean of related`.
   """
   return residual_weight * top_k_mean(fragments, mask) + (1 - residual_weight) * masked_mean(related, mask)
+
+
+def weighted_by_rank(
+  fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], weights: Float[Array, 'b k']
+) -> Float[Array, 'b d']:
+  """`sum_t weights_t z_t`, `z` being the real fragments of an instance, every channel sorted by itself, falling.
+
+  Args:
+    fragments: Any order; padding may stand anywhere.
+    mask: True for real fragments.
+    weights: Of the ranks; those beyond the number of real fragments do not count.
+
+  Returns:
+    The sums; zeros for an instance without fragments.
+  """
+  falling = -jnp.sort(jnp.where(mask[..., None], -fragments, jnp.inf), axis=1)
+  is_real = jnp.arange(fragments.shape[1]) < jnp.sum(mask, axis=1)[:, None]
+  return jnp.einsum('bk,bkd->bd', weights, jnp.where(is_real[..., None], falling, 0.0))

@@ -1,7 +1,7 @@
 """MS-COCO, GPO (VSE-infinity); `:bert` (the default) or `:bigru`, and variants behind a `+`.
 
-Paper (selected on dev): rSum 527.5 on five folds of 1K and 434.3 on 5K with BERT, 520.8 and 421.9 with a BiGRU. Weights: a folder of bert-base-uncased, or
-its hub name.
+Paper (selected on dev): rSum 527.5 on five folds of 1K and 434.3 on 5K with BERT, 520.8 and 421.9 with a BiGRU.
+Weights: a folder of bert-base-uncased, or its hub name.
 """
 
 from hrem_jax.methods.registry import default_config

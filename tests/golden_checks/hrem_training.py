@@ -12,7 +12,6 @@ from golden_checks import hrem_model
 from golden_checks.golden_file import PARAMETER_BOUND, VALUE_BOUNDS, GoldenFile, flat
 from hrem_jax.methods.hrem import HREM, Outputs
 from hrem_jax.methods.registry import default_config
-from hrem_jax.models.fragment_pooling import POOLED
 from hrem_jax.models.matching import DistanceWeighted, Hinge
 from hrem_jax.ports import release
 from hrem_jax.training.setup import make_optimizer

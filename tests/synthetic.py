@@ -100,7 +100,7 @@ def write_run(config, workdir: pathlib.Path) -> None:
 
   from hrem_jax.data.pipeline import read_ahead
   from hrem_jax.retrieval.evaluation import evaluate_best
-  from hrem_jax.retrieval.run import Evaluator
+  from hrem_jax.retrieval.evaluator import Evaluator
   from hrem_jax.sharding import data_mesh
   from hrem_jax.training.checkpoint import Checkpoints
   from hrem_jax.training.progress import Progress

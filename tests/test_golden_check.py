@@ -1,6 +1,7 @@
 """The golden check as a tool: what it says of files, and its exit status."""
 
 import pathlib
+import re
 
 import golden_check
 import numpy as np
@@ -30,6 +31,20 @@ SLOW_HREM_FILES = [
 
 def verdicts(method: str, path: pathlib.Path, dtype) -> dict[str, str]:
   return {line.name: line.verdict for line in golden_check.check_file(method, path, dtype)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', [np.float64, np.float32])
+@pytest.mark.parametrize(
+  ('method', 'name'),
+  [('scan', 'scan_small'), ('gpo', 'gpo_bigru'), ('gpo', 'gpo_bert'), ('gpo', 'gpo_bigru_trajectory')],
+)
+def test_every_array_of_a_public_program_is_used_or_equal(golden, method, name, dtype):
+  found = verdicts(method, golden / f'{name}.npz', dtype)
+  assert set(found.values()) <= {'equal', 'used', 'not ours'}, found
+  is_left_open = re.compile(r'public_padding/|.*mlp\.bns\.1\.')
+  assert all(is_left_open.match(name) for name, verdict in found.items() if verdict == 'not ours')
+  assert sum(verdict == 'equal' for verdict in found.values()) > 30
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import pathlib
 import pickle
 import struct
 import typing
@@ -22,6 +23,10 @@ class Raw:
     self.kind = kind or KINDS[str(storage.dtype)]
 
 
+class OldRaw(Raw):
+  """The same, as PyTorch wrote it before 0.4."""
+
+
 class Named:
   """A global of another program; `pickle` writes it as a function."""
 
@@ -38,7 +43,8 @@ class Writer(pickle._Pickler):
     self.write(pickle.GLOBAL + f'{named.module}\n{named.name}\n'.encode())
 
   def save_raw(self, raw):
-    self.save_named(Named('torch._utils', '_rebuild_tensor_v2'))
+    is_old = isinstance(raw, OldRaw)
+    self.save_named(Named('torch._utils', '_rebuild_tensor' if is_old else '_rebuild_tensor_v2'))
     self.write(pickle.MARK)
     self.write(pickle.MARK)
     self.save('storage')
@@ -46,11 +52,11 @@ class Writer(pickle._Pickler):
     for item in (raw.key, 'cuda:0', raw.storage.size):
       self.save(item)
     self.write(pickle.TUPLE + pickle.BINPERSID)
-    for item in (*raw.window, False, collections.OrderedDict()):
+    for item in raw.window if is_old else (*raw.window, False, collections.OrderedDict()):
       self.save(item)
     self.write(pickle.TUPLE + pickle.REDUCE)
 
-  dispatch[Raw] = save_raw
+  dispatch[Raw] = dispatch[OldRaw] = save_raw
   dispatch[Named] = save_named
 
 
@@ -79,3 +85,21 @@ def legacy_file(pickled: bytes, storages: dict[str, np.ndarray]) -> bytes:
   header = [0x1950A86A20F9469CFC6C, 1001, {'protocol_version': 1001, 'little_endian': True, 'type_sizes': {'int': 4}}]
   tail = [struct.pack('<q', array.size) + array.tobytes() for array in storages.values()]
   return b''.join([*map(program, header), pickled, program(list(storages)), *tail])
+
+
+def save_checkpoint(path: pathlib.Path, image: dict, text: dict, **others) -> pathlib.Path:
+  """Writes what programs of the field save, two state dicts and `others`, in the zip format; returns the path."""
+  storages = {}
+
+  def tensors(state: dict) -> dict:
+    raws = {}
+    for name, array in state.items():
+      raws[name] = tensor(np.asarray(array, np.float32), str(len(storages)))
+      storages[str(len(storages))] = np.asarray(array, np.float32).tobytes()
+    return raws
+
+  model = [tensors(image), tensors(text)]
+  others = {name: tensors(value) if name == 'criterion' else value for name, value in others.items()}
+  storages['o'] = np.ones(3).tobytes()  # for others that hold a tensor
+  path.write_bytes(zip_file(program({'model': model, **others}), storages))
+  return path

@@ -1,4 +1,4 @@
-"""`convert`: from the release of the authors."""
+"""`convert`: from the release of the authors, of HREM and of others."""
 
 import argparse
 
@@ -7,9 +7,10 @@ from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-  parser = commands.add_parser('convert', help="turn the authors' PyTorch checkpoint into a workdir")
+  parser = commands.add_parser('convert', help="turn a public program's PyTorch checkpoint into a workdir")
   parser.add_argument('checkpoint', type=local_path, help='model_best.pth')
   parser.add_argument('--output', type=local_path, required=True, help='the workdir, a new folder')
+  parser.add_argument('--method', help='whose checkpoint it is, such as gpo (as its tensors tell)')
   parser.add_argument('--vocabulary', type=local_path, help='Hugging Face folder, vocab.txt, tokenizer.json or SCAN')
   parser.add_argument('--data', type=local_path, help=DATA_HELP)
   parser.add_argument('--data-name', help='config.data.name, such as f30k')
@@ -23,6 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
   convert(
     arguments.checkpoint,
     arguments.output,
+    method=arguments.method,
     vocabulary=arguments.vocabulary,
     data=arguments.data,
     data_name=arguments.data_name,

@@ -150,6 +150,7 @@ CALLS = {
   'numpy.dtype': numpy_type,
   'torch.Size': size,
   'torch._utils._rebuild_parameter': parameter,
+  'torch._utils._rebuild_tensor': tensor,  # of PyTorch before 0.4
   'torch._utils._rebuild_tensor_v2': tensor,
 }
 NAMES = frozenset(CALLS) | frozenset(STORAGES) | TORCH_DTYPES

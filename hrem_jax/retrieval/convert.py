@@ -1,4 +1,4 @@
-"""`python -m hrem_jax convert`: the release's checkpoint as a workdir of ours (docs/checkpoints.md)."""
+"""`python -m hrem_jax convert`: a public program's checkpoint as a workdir of ours (docs/checkpoints.md)."""
 
 import pathlib
 from collections.abc import Callable
@@ -31,6 +31,7 @@ def convert(
   checkpoint: pathlib.Path,
   output: pathlib.Path,
   *,
+  method: str | None = None,
   vocabulary: pathlib.Path | None = None,
   data: pathlib.Path | None = None,
   data_name: str | None = None,
@@ -42,9 +43,10 @@ def convert(
   Args:
     checkpoint: The authors' `.pth`.
     output: A folder that is new or empty.
+    method: Whose checkpoint it is; None: as its tensors tell.
     vocabulary: Of the text encoder: a Hugging Face folder, `vocab.txt`, `tokenizer.json` or a SCAN vocabulary.
     data: `config.data.directory`; it is kept as an absolute path, so that the workdir may be used from anywhere.
-    data_name: `config.data.name`; what the release's options say by default.
+    data_name: `config.data.name`; what the program's options say by default.
     bert_heads: Attention heads of the BERT; the file does not say them.
     say: Gets a line for each thing that a person should know.
 
@@ -53,7 +55,7 @@ def convert(
   """
   check_new(output)
   checkpoint_folder(output)  # its name is refused now
-  release = read_release_model(checkpoint)
+  release = read_release_model(checkpoint, method)
   config = _config(release, data_name, str(checkpoint))
   if data is not None:
     config.data.directory = str(local_path(data).absolute())
@@ -71,13 +73,8 @@ def convert(
 
 def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_collections.ConfigDict:
   config = default_config(release.method)
-  name = data_name or release.options.get('dataset', config.data.name)
-  for key, value in {**release.settings, 'data.name': name}.items():
+  for key, value in (release.settings | ({'data.name': data_name} if data_name else {})).items():
     _set(config, key, value, source)
-  for theirs, ours in (('lr_schedules', 'decay_epochs'), ('decay_rate', 'decay_factor')):
-    if theirs in release.options:
-      _set(config, f'optimizer.{ours}', release.options[theirs], source)
-  config.evaluation.select_on = 'test'  # so does the release
   if config.model.text == 'bert':
     positions, buckets = config.model.bert.max_positions, config.data.length_buckets
     if buckets[-1] > positions:
@@ -88,10 +85,11 @@ def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_col
 def _set(config: ml_collections.ConfigDict, key: str, value: Any, source: str) -> None:
   """Sets a dotted key to a value of the file in the type of its default."""
   section, name = key.rsplit('.', 1)
-  kind = type(configuration.value_at(config, key))
+  default = configuration.value_at(config, key)
+  kind = type(default)
   fits = isinstance(value, str) if kind is str else isinstance(value, int | float) and kind is not tuple
   if kind is tuple:
-    fits = isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
+    fits = isinstance(value, list | tuple) and all(isinstance(item, tuple(map(type, default))) for item in value)
   try:
     converted = kind(value) if fits else ()
     numbers = converted if kind is tuple else (converted,)

@@ -76,6 +76,11 @@ def test_both_formats_give_the_arrays_bit_for_bit(kind, read):
   assert (found['best_rsum'], found['epoch']) == (512.5, 3)
 
 
+def test_tensors_of_the_first_versions_are_read(kind, read):
+  raw = torch_files.program(torch_files.OldRaw(NUMBERS, 3, (2, 3), (1, 7), key='0'))
+  assert_array_equal(read(written(kind, raw, {'0': NUMBERS})), [[3, 10, 17], [4, 11, 18]])
+
+
 def test_bfloat16_becomes_float32(kind, read):
   exact = np.array([1.5, -2.25, 3e38, np.inf]).astype(ml_dtypes.bfloat16)
   raw = torch_files.program(Raw(exact, 0, (4,), (1,), key='0', kind='BFloat16Storage'))

@@ -101,24 +101,6 @@ def test_export_is_read_with_nothing_of_ours(converted, tmp_path, capsys):
     export(converted[0], tmp_path / 'out')
 
 
-def save(path, image: dict, text: dict, **others):
-  """Writes a checkpoint in the zip format; returns its path."""
-  storages = {}
-
-  def tensors(state: dict) -> dict:
-    raws = {}
-    for name, array in state.items():
-      raws[name] = torch_files.tensor(np.asarray(array, np.float32), str(len(storages)))
-      storages[str(len(storages))] = np.asarray(array, np.float32).tobytes()
-    return raws
-
-  model = [tensors(image), tensors(text)]
-  others = {name: tensors(value) if name == 'criterion' else value for name, value in others.items()}
-  storages['o'] = np.ones(3).tobytes()  # for others that hold a tensor
-  path.write_bytes(torch_files.zip_file(torch_files.program({'model': model, **others}), storages))
-  return path
-
-
 def image_encoder(rng) -> dict:
   shapes = {
     'fc.fc': (SIZE, REGIONS),
@@ -175,7 +157,7 @@ def test_a_bigru_gives_pytorchs_states(tmp_path, scan_words, linear):
   rng = np.random.default_rng(0)
   text = bigru(rng) | ({'fc.weight': rng.normal(size=(SIZE, SIZE)), 'fc.bias': rng.normal(size=SIZE)} if linear else {})
   parallel = {f'module.{name}': array for name, array in text.items()}
-  path = save(tmp_path / 'gru.pth', image_encoder(rng), parallel, Eiters=11)
+  path = torch_files.save_checkpoint(tmp_path / 'gru.pth', image_encoder(rng), parallel, Eiters=11)
   convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 11
@@ -199,7 +181,9 @@ def test_the_criterions_state_keeps_the_graph(tmp_path, golden, vocabulary):
     golden_model.part(weights, prefix, np.float32) for prefix in ('image_encoder.', 'text_encoder.', 'criterion.')
   )
   lines = []
-  path = save(tmp_path / 'whole.pth', image | {'strange.weight': np.ones(3)}, text, criterion=criterion)
+  path = torch_files.save_checkpoint(
+    tmp_path / 'whole.pth', image | {'strange.weight': np.ones(3)}, text, criterion=criterion
+  )
   convert(path, tmp_path / 'run', vocabulary=vocabulary, bert_heads=4, say=lines.append)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 0
@@ -263,7 +247,7 @@ def nothing_written(tmp_path) -> bool:
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, scan_words, image, text, others, message):
   rng = np.random.default_rng(0)
-  path = save(tmp_path / 'odd.pth', image_encoder(rng) | image, bigru(rng) | text, **others)
+  path = torch_files.save_checkpoint(tmp_path / 'odd.pth', image_encoder(rng) | image, bigru(rng) | text, **others)
   with pytest.raises(UserError, match=message) as raised:
     convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
   assert len(str(raised.value)) < 500

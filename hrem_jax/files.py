@@ -90,7 +90,7 @@ def read_text(path: pathlib.Path) -> str:
   except OSError as error:
     raise UserError(f'{path}: cannot be read: {error.strerror}') from error
   try:
-    return raw.decode('utf-8')
+    return raw.decode('utf-8-sig')  # Windows marks its files
   except UnicodeDecodeError as error:
     line = raw.count(b'\n', 0, error.start) + 1
     raise UserError(f'{path}: line {line} is not UTF-8: byte {raw[error.start]:#04x}') from error

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from hrem_jax.ports.release import (
   interaction_entries,
   text_encoder_entries,
 )
+from hrem_jax.ports.release_tensors import Tensors, check_bytes, named_tensors
 from hrem_jax.ports.tables import Entry, read_entries
 from hrem_jax.ports.torch_names import Namespace
 from hrem_jax.ports.torch_pickle import read_checkpoint
 
-Tensors = Mapping[str, np.ndarray]
 MOST_STEPS = 2**31 - 1  # the state of a training counts them in 32 bits
 
 # In the release's files, but without effect on any embedding.
@@ -72,6 +71,7 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
   """
   source, content = str(path), read_checkpoint(path)
   image, text, criterion = _state_dicts(content, source)
+  check_bytes([*image.arrays(), *text.arrays(), *criterion.arrays()], path)
   foreign = sorted(name for tensors in (image, text, criterion) for name in tensors if FOREIGN.match(name))
   if foreign:
     raise UserError(f'{source}: layers that hrem_jax does not have, its embeddings would differ: {listed(foreign)}')
@@ -121,20 +121,7 @@ def _state_dicts(content: Any, source: str) -> tuple[Tensors, Tensors, Tensors]:
     raise UserError(f"{source}: no checkpoint of the release: expected is 'model' = [image, text] state dictionaries")
   criterion = model[2] if len(model) == 3 else content.get('criterion')
   parts = [*model[:2], criterion if isinstance(criterion, dict) else {}]
-  return tuple(_tensors(part, source) for part in parts)
-
-
-def _tensors(state_dict: dict, source: str) -> Tensors:
-  """Float32 arrays by name, without the `module` that DataParallel puts into names."""
-  tensors = {}
-  for name, array in state_dict.items():
-    if not isinstance(name, str) or not isinstance(array, np.ndarray):
-      raise UserError(f'{source}: {str(name)[:80]!r} in a state dictionary is no tensor')
-    plain = '.'.join(part for part in name.split('.') if part != 'module')
-    if plain in tensors:
-      raise UserError(f'{source}: tensor {plain[:80]!r} occurs twice')
-    tensors[plain] = np.asarray(array, np.float32)
-  return tensors
+  return tuple(named_tensors(part, source) for part in parts)
 
 
 def _tables(image: Tensors, text: Tensors, criterion: Tensors, source: str) -> tuple[dict, dict[str, Any]]:
@@ -185,9 +172,9 @@ def _bigru_settings(text: Tensors, source: str) -> dict[str, int]:
 
 
 def _shape(tensors: Tensors, name: str, dimensions: int, source: str) -> tuple[int, ...]:
-  if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].size:
+  if name not in tensors or len(tensors.shape(name)) != dimensions or not all(tensors.shape(name)):
     raise UserError(f'{source}: no tensor {name} with {dimensions} dimensions')
-  return tensors[name].shape
+  return tensors.shape(name)
 
 
 def _options(content: dict, source: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, check_text
 from hrem_jax.paths import local_path, run_folder
 from hrem_jax.retrieval.protocols import Metrics, check_protocol
 from hrem_jax.retrieval.regions import Regions
@@ -136,4 +136,5 @@ def _sentences(texts) -> list[str]:
   for index, text in enumerate(texts):
     if not isinstance(text, str):
       raise UserError(f'encode_texts wants a list of strings, found {text!r} at position {index}')
+    check_text(text, f'encode_texts, position {index}')
   return list(texts)

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.leases import StillOurs
 from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
@@ -38,11 +39,15 @@ class Checkpoints:
 
   Orbax writes to a temporary folder that becomes `STEP` when whole, and only then removes what is not kept any more.
 
+  Args:
+    workdir: The run's.
+    still_ours: Of `only_writer`, asked before something is saved.
+
   Raises:
     UserError: There are checkpoints, and none of them is whole.
   """
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, still_ours: StillOurs = lambda: None):
     keep = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(1),
@@ -50,6 +55,7 @@ class Checkpoints:
       ]
     )
     self._workdir, self._folder = workdir, checkpoint_folder(workdir)
+    self._still_ours = still_ours
     self._set_aside_without_scores()
     options = ocp.CheckpointManagerOptions(
       best_fn=score_of,
@@ -88,6 +94,7 @@ class Checkpoints:
       return
     if not self._all_finite((state.params, state.collections, state.optimizer)):
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
+    self._still_ours()
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
     items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))

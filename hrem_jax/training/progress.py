@@ -13,6 +13,7 @@ import jax
 import tensorboardX
 import tqdm
 
+from hrem_jax.errors import one_line, say
 from hrem_jax.files import to_json, write_text
 
 METRICS_FILE = 'metrics.jsonl'
@@ -37,7 +38,7 @@ class Progress:
       return
     self._path = workdir / METRICS_FILE
     self._keep(lambda report: report['step'] <= first_step)
-    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
+    self._board = _Board(workdir / 'tensorboard', first_step)
     if sys.stderr.isatty():
       layout = '{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {postfix}'
       self._bar = tqdm.tqdm(total=num_steps, initial=first_step, dynamic_ncols=True, bar_format=layout)
@@ -106,12 +107,7 @@ class Progress:
     if not self._is_first_process:
       return
     self._append(kind, step, metrics)
-    try:
-      for name, value in metrics.items():
-        self._board.add_scalar(f'{kind}/{name}', value, step)
-      self._board.flush()
-    except OSError as error:
-      raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
+    self._board.write(kind, step, metrics)
 
   def _append(self, kind: str, step: int, values: dict) -> None:
     """A line of the file."""
@@ -130,6 +126,35 @@ class Progress:
     kept = [line for line in lines if (report := _report(line)) and is_kept(report)]
     if kept != lines:
       write_text(self._path, ''.join(f'{line}\n' for line in kept))
+
+
+class _Board:
+  """TensorBoard's files, a side product: where they cannot be written (its queue wants /dev/shm), it is said once."""
+
+  def __init__(self, folder: pathlib.Path, first_step: int):
+    self._folder, self._writer = folder, None
+    with self._forgiving():
+      self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=first_step + 1)
+
+  def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+    if self._writer is not None:
+      with self._forgiving():
+        for name, value in metrics.items():
+          self._writer.add_scalar(f'{kind}/{name}', value, step)
+        self._writer.flush()
+
+  def close(self) -> None:
+    if self._writer is not None:
+      with self._forgiving():
+        self._writer.close()
+
+  @contextlib.contextmanager
+  def _forgiving(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ImportError) as error:  # a machine without semaphores lacks a module
+      self._writer = None
+      say(f'{self._folder}: no TensorBoard ({one_line(error)}); {METRICS_FILE} has the same numbers')
 
 
 def _report(line: str) -> dict | None:

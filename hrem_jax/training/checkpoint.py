@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,11 +15,12 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.errors import UserError, one_line
 from hrem_jax.leases import StillOurs
 from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
+from hrem_jax.training.checkpoint_faults import none_is_whole, set_aside, system_reason
 from hrem_jax.training.guard import all_finite
 from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
@@ -122,8 +121,8 @@ class Checkpoints:
       if not isinstance(error, OSError) and 'os_error_code' not in str(error):
         raise
       raise UserError(
-        f'{self._folder}: a checkpoint cannot be written: {_reason(error)}; expected are files that this user may '
-        'write, and room for one checkpoint more than those that are kept'
+        f'{self._folder}: a checkpoint cannot be written: {system_reason(error)}; expected are files that this user '
+        'may write, and room for one checkpoint more than those that are kept'
       ) from error
 
   def _seal(self, folder: pathlib.Path) -> None:
@@ -150,13 +149,13 @@ class Checkpoints:
     for step in sorted(self._manager.all_steps(), reverse=True):
       restored, reason = self._try(self._restore, step, shapes, iterator)
       if restored is not None:
-        _set_aside(self._folder, damaged)
+        set_aside(self._folder, damaged)
         self._manager.reload()
         self._check_best(step)
         return restored
       damaged[step] = reason
     if damaged:
-      raise UserError(_none_is_whole(self._folder, damaged))
+      raise UserError(none_is_whole(self._folder, damaged))
     return None
 
   def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
@@ -183,7 +182,7 @@ class Checkpoints:
       _, reason = self._try(self._check, best)
       if not reason:
         return
-      _set_aside(self._folder, {best: reason})
+      set_aside(self._folder, {best: reason})
       self._manager.reload()
 
   def _check(self, step: int) -> None:
@@ -202,8 +201,8 @@ class Checkpoints:
       if reason:
         damaged[step] = reason
     if damaged and len(damaged) == len(steps):
-      raise UserError(_none_is_whole(self._folder, damaged))
-    _set_aside(self._folder, damaged)
+      raise UserError(none_is_whole(self._folder, damaged))
+    set_aside(self._folder, damaged)
 
   def _try(self, read: Callable, *arguments) -> tuple:
     """What `read` returns and '', or None and what is wrong; the same on all processes."""
@@ -237,30 +236,3 @@ class Checkpoints:
     """Deletes the files of checkpoints that are not kept any more."""
     if jax.process_index() == 0:
       shutil.rmtree(self._folder / DELETED, ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-  """What the system says, taken out of the pages in which tensorstore and Orbax wrap it."""
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  found = re.findall(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(found[-1])) if found else one_line(error)[-200:]
-
-
-def _none_is_whole(folder: pathlib.Path, damaged: dict[int, str]) -> str:
-  reasons = '; '.join(f'{step}: {reason}' for step, reason in damaged.items())
-  return f'{folder}: no whole checkpoint is there to go on from, expected at least one ({reasons})'
-
-
-def _set_aside(folder: pathlib.Path, damaged: dict[int, str]) -> None:
-  """Renames folders, so that their steps can be saved again, and says so."""
-  if jax.process_index() == 0:
-    for step, reason in damaged.items():
-      names = [f'{step}.damaged', *(f'{step}.damaged{number}' for number in range(2, 1000))]
-      path = next(path for path in map(folder.joinpath, names) if not path.exists())
-      (folder / str(step)).rename(path)
-      reason = reason.removeprefix(f'{folder / str(step)}: ')
-      say(f'DAMAGED CHECKPOINT {folder / str(step)}: {reason}')
-      say(f'it is now {path.name} and is not used')
-  if damaged and jax.process_count() > 1:
-    multihost_utils.sync_global_devices('damaged checkpoints are set aside')

@@ -18,7 +18,7 @@ from typing import Protocol
 import tensorstore
 from etils import epath
 
-from hrem_jax.errors import UserError, say
+from hrem_jax.errors import UserError, one_line, say
 from hrem_jax.paths import BUCKET, Folder
 
 BEAT_SECONDS, DEAD_SECONDS = 5.0, 30.0
@@ -93,7 +93,11 @@ def hold(entry: Entry, place: Folder) -> Iterator[StillOurs]:
     UserError: Another process has it.
   """
   owner = f'{about_us()}, {secrets.token_hex(8)}'
-  lease = _Lease(entry, owner, _take(entry, owner, place), place)
+  try:
+    version = _take(entry, owner, place)
+  except (OSError, ValueError) as error:  # no bucket, no right, no network
+    raise UserError(f'{place}: cannot be written: {one_line(error)[:300]}') from error
+  lease = _Lease(entry, owner, version, place)
   try:
     yield lease.check
   finally:
@@ -117,7 +121,7 @@ def _take(entry: Entry, owner: str, place: Folder) -> bytes:
   ours = entry.write(f'{owner}, 0', version)
   if content is not None and ours is not None:
     time.sleep(BEAT_SECONDS / 2)  # of files another start may have replaced the same one at the same time
-    if entry.read()[1] != ours:
+    if entry.read()[0] != f'{owner}, 0':
       ours = None
   if ours is None:
     raise taken(place, entry.read()[0] or '')
@@ -135,7 +139,7 @@ def _watch(entry: Entry, content: str, version: bytes, place: Folder) -> bytes:
     found, its_version = entry.read()
     if found is None:
       return its_version  # it ended meanwhile
-    if its_version != version:
+    if (found, its_version) != (content, version):
       raise taken(place, found)
   return version
 

@@ -17,6 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.leases import StillOurs
+from hrem_jax.paths import is_bucket
 from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
@@ -54,14 +55,16 @@ class Checkpoints:
       ]
     )
     self._workdir, self._folder = workdir, checkpoint_folder(workdir)
-    self._still_ours = still_ours
+    self._still_ours, self._in_bucket = still_ours, is_bucket(workdir)
     self._set_aside_without_scores()
     options = ocp.CheckpointManagerOptions(
       best_fn=score_of,
       best_mode='max',
       preservation_policy=keep,
       cleanup_tmp_directories=True,  # what a killed run was writing
-      todelete_subdir=DELETED,  # a run killed while it deletes leaves no half of a checkpoint
+      todelete_subdir=None
+      if self._in_bucket
+      else DELETED,  # a run killed while it deletes leaves no half of a checkpoint
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     hush()
@@ -99,11 +102,13 @@ class Checkpoints:
     items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not self._in_bucket:  # a bucket has checksums of its own
       self._sealing.append(self._thread.submit(self._seal, self._folder / str(step)))
 
   def _check_room(self, state: TrainState) -> None:
     """Before half of a checkpoint is written; what is there and not kept any more is deleted only after that."""
+    if self._in_bucket:
+      return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(self._folder).free
     if jax.process_index() == 0 and free < COMPRESSED * needed:
@@ -234,5 +239,5 @@ class Checkpoints:
 
   def tidy(self) -> None:
     """Deletes the files of checkpoints that are not kept any more."""
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not self._in_bucket:
       shutil.rmtree(self._folder / DELETED, ignore_errors=True)

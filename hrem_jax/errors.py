@@ -1,6 +1,7 @@
 """The one exception for mistakes that the person at the keyboard can mend."""
 
 import contextlib
+import io
 import os
 import reprlib
 import sys
@@ -42,6 +43,20 @@ def shown(value: object, length: int = 80) -> str:
 def one_line(message: object) -> str:
   """What a library says, its line breaks and indentation taken out."""
   return ' '.join(str(message).split())
+
+
+def check_text(text: str, what: str) -> None:
+  """Raises UserError where a text has half characters: a command line that is not UTF-8, half an emoji in JSON."""
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError as error:
+    raise UserError(f'{what}: {text[:80]!a} is no text: {text[error.start]!a} at position {error.start}') from error
+
+
+def take_any_character() -> None:
+  """What standard output cannot write, by its encoding or because it stands for a byte of a file name, is escaped."""
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def say(message: object) -> None:

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.paths import is_bucket
 
 
 @contextlib.contextmanager
@@ -24,6 +25,12 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   Raises:
     OSError: Of the kind that occurred, with the name of `path`, which is as it was.
   """
+  if is_bucket(path):
+    with tempfile.TemporaryDirectory() as folder:
+      temporary = pathlib.Path(folder) / path.name
+      yield temporary
+      path.write_bytes(temporary.read_bytes())  # an object is there as a whole or not at all
+    return
   path = pathlib.Path(path)
   # Not the process id, which is 1 in every container. The suffix stays: numpy.save looks at it.
   temporary = path.with_name(f'.{secrets.token_hex(4)}.{path.name}')
@@ -93,7 +100,7 @@ def read_text(path: pathlib.Path) -> str:
   except OSError as error:
     raise UserError(f'{path}: cannot be read: {error.strerror}') from error
   try:
-    return raw.decode('utf-8')
+    return raw.decode('utf-8-sig')  # Windows marks its files
   except UnicodeDecodeError as error:
     line = raw.count(b'\n', 0, error.start) + 1
     raise UserError(f'{path}: line {line} is not UTF-8: byte {raw[error.start]:#04x}') from error

@@ -6,7 +6,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from hrem_jax.command_line import CONFIG_HELP, DATA_HELP, parse
-from hrem_jax.errors import UserError, fail, refusals_are_mistakes
+from hrem_jax.errors import UserError, fail, refusals_are_mistakes, take_any_character
 from hrem_jax.paths import local_path, run_folder
 
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
@@ -70,6 +70,7 @@ def run() -> None:
     except SystemExit as end:
       sys.exit(0 if end.code == 1 else end.code)  # absl ends --help with status 1, as if it were a mistake
 
+  take_any_character()
   logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
   app.run(guarded_main, flags_parser=guarded_flags)
 

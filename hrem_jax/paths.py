@@ -1,5 +1,6 @@
 """Paths as people write them: `~/` is home, and an address of another machine is no folder of this one."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -53,6 +54,12 @@ def run_folder(text: str | os.PathLike) -> Folder:
     return local_path(text)
   if not re.fullmatch(r'gs://[^/]+/+[^/].*', text):
     raise UserError(f'{text}: expected {BUCKET}BUCKET/FOLDER')
+  if importlib.util.find_spec('gcsfs') is None:
+    raise UserError(f"{text}: {BUCKET} needs gcsfs, which is not installed: pip install 'hrem_jax[gs]'")
+  import fsspec  # comes with gcsfs
+
+  # It would keep what it has once listed, and tensorstore writes beside it.
+  fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
   return epath.Path(text)
 
 

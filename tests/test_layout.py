@@ -10,8 +10,9 @@ from hrem_jax.methods.registry import METHODS
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'errors'},
-  {'command_line', 'distributed', 'files', 'paths', 'settings', 'sharding', 'tower_rules'},
-  {'allowed'},
+  {'paths'},
+  {'command_line', 'distributed', 'files', 'leases', 'settings', 'sharding', 'tower_rules'},
+  {'allowed', 'locks'},
   {'configuration'},
   {'data', 'models'},
   {'ports'},

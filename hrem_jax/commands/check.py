@@ -18,6 +18,7 @@ def run(arguments: argparse.Namespace) -> None:
   from tqdm import tqdm
 
   from hrem_jax.data.check import examine, format_counts
+  from hrem_jax.data.precomputed import files_of_splits
   from hrem_jax.data.sources import precomputed_folders
   from hrem_jax.methods.registry import default_config
   from hrem_jax.search.manifest import MANIFEST
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     return
   num_problems, widest = 0, default_config().data.length_buckets[-1]
   for folder in precomputed_folders(arguments.data):
-    num_bytes = sum(path.stat().st_size for path in folder.glob('*_ims.npy'))
+    num_bytes = sum((folder / f'{name}_ims.npy').stat().st_size for name in files_of_splits(folder, 'ims.npy'))
     with tqdm(total=num_bytes, desc=folder.name, unit='B', unit_scale=True, leave=False) as bar:
       examination = examine(folder, widest=widest, scanned=bar.update)
     num_problems += len(examination.problems)

@@ -1,6 +1,7 @@
 """`search`: the pictures of an index that are nearest to a sentence or a picture."""
 
 import argparse
+import sys
 
 from hrem_jax.paths import local_path
 
@@ -25,14 +26,16 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-  from hrem_jax.errors import UserError, say
-  from hrem_jax.search.results import as_json, as_text, picture_of
+  from hrem_jax.errors import UserError, check_text, say
+  from hrem_jax.search.results import as_json, as_text, is_utf8, picture_of
   from hrem_jax.search.searcher import open_searcher
 
   if arguments.text is arguments.image is arguments.id is None and not arguments.recall:
     raise UserError('nothing to search for: expected --text, --image, --id or --recall')
   if arguments.count < 1:
     raise UserError(f'--count {arguments.count}: expected 1 or more')
+  if arguments.text is not None:
+    check_text(arguments.text, '--text')  # cheaper than an index: told first
   picture = picture_of(arguments.image) if arguments.image else None  # cheaper than an encoder: told first
   searcher = open_searcher(arguments.index, backend=arguments.backend)
   if not len(searcher):
@@ -49,4 +52,4 @@ def run(arguments: argparse.Namespace) -> None:
     hits = searcher.by_text(arguments.text, arguments.count)
     if unknown := searcher.unknown_words(arguments.text):
       say(f'not in the vocabulary, so without meaning here: {", ".join(unknown)}')
-  print(as_json(hits) if arguments.json else as_text(hits), end='')
+  print(as_json(hits, ascii_only=not is_utf8(sys.stdout)) if arguments.json else as_text(hits), end='')

@@ -1,5 +1,6 @@
 """Caption and id files, and which image each caption belongs to."""
 
+import codecs
 import itertools
 import pathlib
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def examine_lines(path: pathlib.Path) -> tuple[list[str], list[str]]:
   if not path.is_file():
     return [], [f'{path}: no such file']
   lines, problems = [], []
-  for number, line in enumerate(path.read_bytes().removesuffix(b'\n').split(b'\n'), start=1):
+  for number, line in enumerate(_content(path).split(b'\n'), start=1):
     try:
       lines.append(line.decode('utf-8').strip())
     except UnicodeDecodeError as error:
@@ -39,6 +40,11 @@ def examine_lines(path: pathlib.Path) -> tuple[list[str], list[str]]:
     if not lines[-1]:
       problems.append(f'{path}: line {number} is empty')
   return lines, problems
+
+
+def _content(path: pathlib.Path) -> bytes:
+  """Without the mark with which Windows begins a file, which would be a part of the first word."""
+  return path.read_bytes().removeprefix(codecs.BOM_UTF8).removesuffix(b'\n')
 
 
 def assign_owners(

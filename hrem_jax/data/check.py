@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from hrem_jax.data.check_split import ExaminedSplit, examine_split
-from hrem_jax.data.precomputed import GALLERY
+from hrem_jax.data.precomputed import GALLERY, files_of_splits
 
 EXPECTED = ('train', 'dev', 'test')
 ENDINGS = ('ims.npy', 'caps.txt', 'ids.txt', 'num_regions.npy')
@@ -41,7 +41,7 @@ def examine(
 
 def split_names(folder: pathlib.Path) -> list[str]:
   """The three that every configuration wants, and all others of which there is a file; a gallery may stand alone."""
-  found = {path.name.removesuffix(f'_{ending}') for ending in ENDINGS for path in folder.glob(f'*_{ending}')}
+  found = {name for ending in ENDINGS for name in files_of_splits(folder, ending)}
   return [GALLERY] if found == {GALLERY} else [*EXPECTED, *sorted(found - set(EXPECTED))]
 
 

@@ -53,6 +53,12 @@ class Split:
       self.features.check_embeddings(model.embedding_size, 'expected config.model.embedding_size=')
 
 
+def files_of_splits(folder: pathlib.Path, ending: str) -> list[str]:
+  """The splits that have a file `SPLIT_ENDING`, in order; what a system hides beside it (`._train_ims.npy`) is none."""
+  names = sorted(path.name for path in folder.glob(f'*_{ending}') if not path.name.startswith('.'))
+  return [name.removesuffix(f'_{ending}') for name in names]
+
+
 def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Where the files of the section `data` lie."""
   return local_path(config.directory) / f'{config.name}{SUFFIX}'
@@ -67,7 +73,7 @@ def load_split(folder: pathlib.Path, split: str) -> Split:
   features_path, captions_path = folder / f'{split}_ims.npy', folder / f'{split}_caps.txt'
   missing = [path.name for path in (features_path, captions_path) if not path.is_file()]
   if missing:
-    if [path.name for path in folder.glob('*_ims.npy')] == [f'{GALLERY}_ims.npy']:
+    if files_of_splits(folder, 'ims.npy') == [GALLERY]:
       raise UserError(
         f'{folder}: has pictures without captions only ({GALLERY}_ims.npy), which can be searched; training and '
         'evaluation want captions (docs/own_pictures.md)'

@@ -4,7 +4,7 @@ import pathlib
 
 import ml_collections
 
-from hrem_jax.data.precomputed import SUFFIX, Split, data_folder, load_split
+from hrem_jax.data.precomputed import SUFFIX, Split, data_folder, files_of_splits, load_split
 from hrem_jax.errors import UserError
 from hrem_jax.paths import local_path
 
@@ -31,9 +31,9 @@ def precomputed_folders(path: pathlib.Path) -> list[pathlib.Path]:
   path = local_path(path)
   if not path.is_dir():
     raise UserError(f'{path}: no such folder')
-  if path.resolve().name.endswith(SUFFIX) or any(path.glob('*_ims.npy')) or any(path.glob('*_caps.txt')):
+  if path.resolve().name.endswith(SUFFIX) or files_of_splits(path, 'ims.npy') or files_of_splits(path, 'caps.txt'):
     return [path]
-  folders = sorted(folder for folder in path.glob(f'*{SUFFIX}') if folder.is_dir())
+  folders = sorted(folder for folder in path.glob(f'*{SUFFIX}') if folder.is_dir() and not folder.name.startswith('.'))
   if not folders:
     raise UserError(f'{path}: neither SPLIT_ims.npy and SPLIT_caps.txt nor folders NAME{SUFFIX} in it')
   return folders

@@ -20,9 +20,10 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tqdm import tqdm
 
-from hrem_jax.data.precomputed import SUFFIX, Split, load_split
+from hrem_jax.data.precomputed import SUFFIX, Split, files_of_splits, load_split
 from hrem_jax.data.sources import precomputed_folders
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.locks import only_writer
 from hrem_jax.paths import local_path, num_bytes
 
 VERSION = '1.0.0'
@@ -156,8 +157,7 @@ def convert(source: pathlib.Path, output: pathlib.Path, *, shard_bytes: int = SH
   """Writes data sets in the precomputed layout as TFDS data sets, with a progress bar.
 
   A data set is there as a whole or not at all: it is written beside its place and moved there at the end. Those of
-  several that are there already are left as they are. Remains of an interrupted conversion are removed; two at the
-  same time into the same place disturb each other.
+  several that are there already are left as they are. Remains of an interrupted conversion are removed.
 
   Args:
     source: A folder `NAME_precomp`, or one with such folders in it.
@@ -185,6 +185,11 @@ def _name(source: pathlib.Path) -> str:
 
 
 def _convert_one(source: pathlib.Path, output: pathlib.Path, folder: pathlib.Path, shard_bytes: int) -> None:
+  with only_writer(folder, beside=True):
+    _convert_held(source, output, folder, shard_bytes)
+
+
+def _convert_held(source: pathlib.Path, output: pathlib.Path, folder: pathlib.Path, shard_bytes: int) -> None:
   name, splits = _name(source), open_splits(source)
   _check_names(source, name, splits)
   _remove_remains(folder)
@@ -204,7 +209,7 @@ def _convert_one(source: pathlib.Path, output: pathlib.Path, folder: pathlib.Pat
 
 def open_splits(source: pathlib.Path) -> tuple[Split, ...]:
   """All splits of a folder; TFDS wants features of one size and type in all of them."""
-  names = sorted(path.name.removesuffix('_ims.npy') for path in source.glob('*_ims.npy'))
+  names = files_of_splits(source, 'ims.npy')
   splits = tuple(load_split(source, name) for name in names or ['train'])
   first = splits[0].features
   for features in (split.features for split in splits[1:]):

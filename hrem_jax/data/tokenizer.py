@@ -10,8 +10,9 @@ import tokenizers
 from jaxtyping import Int
 from tokenizers import models, normalizers, pre_tokenizers
 
+from hrem_jax.data.bert_vocabulary import WHOLE, read_bert_vocabulary
 from hrem_jax.errors import UserError
-from hrem_jax.files import read_json_object, read_text
+from hrem_jax.files import read_text
 
 # Role -> how BERT and how our own vocabularies call it.
 SPECIAL_TOKENS = {
@@ -127,30 +128,33 @@ def from_json(text: str, *, source: str) -> TextTokenizer:
     raise UserError(f'{source}: not a tokenizer file: {error}') from error
 
 
-def wordpiece(vocabulary: dict[str, int], *, lowercase: bool = True, source: str = 'vocabulary') -> TextTokenizer:
-  """BERT's tokenizer: basic tokens, then the longest pieces of the vocabulary, greedily from the left."""
+def wordpiece(
+  vocabulary: dict[str, int], *, lowercase: bool = True, source: str = 'vocabulary', **normalizer: bool | None
+) -> TextTokenizer:
+  """BERT's tokenizer: basic tokens, then the longest pieces of the vocabulary, greedily from the left.
+
+  Args:
+    vocabulary: Pieces and their numbers.
+    lowercase: Whether there are no capitals; without them there are no accents, unless `strip_accents` says something.
+    source: For messages.
+    normalizer: `strip_accents` and `handle_chinese_chars` of `tokenizers.normalizers.BertNormalizer`.
+  """
   tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token='[UNK]', max_input_chars_per_word=100))
-  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, **normalizer)
   tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   return TextTokenizer(tokenizer, source=source)
 
 
-def numbered_lines(text: str) -> dict[str, int]:
-  """The vocabulary that a `vocab.txt` holds: a piece a line."""
-  return {piece: number for number, piece in enumerate(text.removesuffix('\n').split('\n'))}
-
-
 def read_wordpiece(folder: pathlib.Path) -> TextTokenizer:
-  """The tokenizer of a Hugging Face folder of a BERT: `vocab.txt`, or `tokenizer.json` where there is no such file."""
-  vocabulary, whole = folder / 'vocab.txt', folder / 'tokenizer.json'
-  if vocabulary.is_file():
-    settings = folder / 'tokenizer_config.json'
-    lowercase = read_json_object(settings).get('do_lower_case', True) if settings.is_file() else True
-    numbers = numbered_lines(read_text(vocabulary))
-    return wordpiece(numbers, lowercase=lowercase, source=str(vocabulary))
-  if whole.is_file():
-    return from_json(read_text(whole), source=str(whole))
-  raise UserError(f'{folder}: neither vocab.txt nor tokenizer.json: the tokenizer of the BERT is expected there')
+  """The tokenizer of a Hugging Face folder of a BERT: what `transformers` makes of it.
+
+  One thing is the authors': what a caption spells as `[MASK]` is no special token, but words and punctuation.
+  """
+  found = read_bert_vocabulary(folder)
+  if found is None:
+    path = folder / WHOLE
+    return from_json(read_text(path), source=str(path))
+  return wordpiece(found.pieces, source=found.source, **found.normalizer)
 
 
 def whole_words(vocabulary: dict[str, int], *, source: str) -> TextTokenizer:

@@ -1,10 +1,10 @@
 """The one door for pictures: files to RGB, whatever is in them; what cannot be read says why."""
 
+import contextlib
 import hashlib
 import io
 import pathlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -15,11 +15,16 @@ from hrem_jax.extraction.png_texts import without_long_texts
 from hrem_jax.extraction.records import PackedPicture
 
 # Those that hold photographs. Not all that Pillow knows: it would start Ghostscript for a file that says it is EPS.
+HEIF_SUFFIXES = ('.heic', '.heif', '.hif')
+with contextlib.suppress(ImportError):  # the extra `heic`
+  import pillow_heif
+
+  pillow_heif.register_heif_opener()
 Image.init()  # else it looks for plugins when asked to open, and not for all
 FORMATS = tuple(
   name
-  for name in ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000', 'AVIF')
-  if name in Image.OPEN  # AVIF is not in every build
+  for name in ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000', 'AVIF', 'HEIF')
+  if name in Image.OPEN  # AVIF is not in every build, HEIF an extra
 )
 MAX_PIXELS = 178_956_970  # where Pillow speaks of a bomb: half a gigabyte of RGB
 MAX_RATIO = 100  # of the longer side to the shorter: a line resized to a square's shorter side would be a bomb, too
@@ -33,7 +38,7 @@ class TooManyPixels(UnreadablePicture):
   """A picture that would take too much memory."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_picture(path: pathlib.Path | PackedPicture) -> Iterator[tuple[Image.Image, str]]:
   """The picture as RGB, turned as its EXIF says, and the SHA-256 of its file.
 
@@ -77,7 +82,7 @@ def kind_of(file: BinaryIO) -> str:
     return opened.format
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
   """Whatever is wrong with the file, also what is found out only inside, is an UnreadablePicture."""
   try:

@@ -1,10 +1,10 @@
 """A source of pictures through an encoder to `NAME_precomp`: everything that the command `extract` does."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
-import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -24,6 +24,7 @@ from hrem_jax.extraction.records import Record, Source
 from hrem_jax.extraction.splits import SplitRule
 from hrem_jax.extraction.workshop import Workshop, explaining
 from hrem_jax.extraction.writing import write_lines, write_split
+from hrem_jax.locks import only_writer
 from hrem_jax.paths import local_path
 
 FORMAT = 1  # raise it whenever the same settings would give other bytes
@@ -88,7 +89,11 @@ def extract(
   with explaining(unfinished):
     provenance = _finished(folder, settings)
     if provenance is not None:
-      shutil.rmtree(unfinished, ignore_errors=True)  # a stop came between the last two steps
+      if unfinished.is_dir() and not (unfinished / 'result').exists():  # a stop came between the last two steps
+        with only_writer(unfinished):
+          workshops.remove_rest(unfinished, sizes.row_bytes())
+        with contextlib.suppress(OSError):
+          unfinished.rmdir()
       return Extracted(folder, provenance, [*source.notes, f'{folder}: was already there, nothing to do'])
     with Workshop(unfinished, settings, sizes.row_bytes()) as workshop:
       _encode(source.records, encoder, sizes, workshop, options, progress)

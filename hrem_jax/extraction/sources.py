@@ -2,17 +2,32 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections import Counter
+from typing import NamedTuple
 
+from hrem_jax.data.precomputed import SUFFIX
+from hrem_jax.data.provenance import PROVENANCE
 from hrem_jax.errors import UserError
+from hrem_jax.extraction.decoding import FORMATS, HEIF_SUFFIXES
 from hrem_jax.extraction.karpathy import read_karpathy
 from hrem_jax.extraction.records import Record, Source, clean_captions
 from hrem_jax.extraction.tables import read_json_lines, read_table
+from hrem_jax.extraction.workshop import SETTINGS
+from hrem_jax.extraction.workshop import SUFFIX as UNFINISHED
 from hrem_jax.paths import local_path
 
 PICTURE_SUFFIXES = (
   *('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.bmp'),
   *('.tif', '.tiff', '.ppm', '.pgm', '.jp2', '.avif'),
+  *(HEIF_SUFFIXES if 'HEIF' in FORMATS else ()),
+)
+_HINTS = (
+  (
+    () if 'HEIF' in FORMATS else HEIF_SUFFIXES,
+    "HEIC pictures are read once pillow-heif is installed: pip install 'hrem_jax[heic]'",
+  ),
+  (('.dng', '.cr2', '.cr3', '.nef', '.arw', '.orf', '.rw2', '.raf'), 'raw pictures: export them as JPEG'),
+  (('.txt',), 'captions are read from a.txt beside a.jpg'),
 )
 READERS = {
   '.csv': read_table,
@@ -60,31 +75,74 @@ def _read_tfds(folder: pathlib.Path) -> Source:
 
 
 def _read_folder(folder: pathlib.Path) -> Source:
-  names = sorted(_picture_names(folder))
-  if not names:
-    raise UserError(f'{folder}: no pictures in it or below (looked for {" ".join(PICTURE_SUFFIXES)})')
-  captions: dict[pathlib.Path, tuple[str, ...]] = {}
-  records = []
-  for name in names:
-    text = (folder / name).with_suffix('.txt')
-    if text not in captions:
-      captions[text] = _read_captions(text)
-    records.append(Record(folder / name, name, captions[text], None))
-  return Source('folder', folder, records, _hints(folder, records))
+  walk = walk_folder(folder)
+  pictures = sorted(name for name in walk.names if is_picture(name))
+  if not pictures:
+    what = f'{folder}: no pictures in it or below (looked for {" ".join(PICTURE_SUFFIXES)})'
+    raise UserError('; '.join([what, *_left_out(folder, walk, set())]))
+  texts = sorted((name for name in walk.names if name.lower().endswith('.txt')), key=lambda name: name.endswith('.txt'))
+  text_of, stems = {_stem(name): name for name in texts}, set(map(_stem, pictures))  # of several `.txt` wins
+  captions = {text: _read_captions(folder / text) for stem, text in text_of.items() if stem in stems}
+  records = [Record(folder / name, name, captions.get(text_of.get(_stem(name), ''), ()), None) for name in pictures]
+  notes = [*_hints(folder, records), *_left_out(folder, walk, {*pictures, *captions})]
+  return Source('folder', folder, records, notes)
 
 
-def _picture_names(folder: pathlib.Path) -> Iterator[str]:
-  """Paths below the folder, of pictures that are not hidden."""
+def _stem(name: str) -> str:
+  return os.path.splitext(name)[0]
+
+
+def is_picture(name: str) -> bool:
+  return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+
+
+class Walk(NamedTuple):
+  """What lies in a folder and below, hidden files aside: paths from there."""
+
+  names: list[str]
+  links: list[str]  # to folders, which are not followed: they may lead in circles
+  data_sets: list[str]  # of ours, in which small pictures would be found once more
+
+
+def walk_folder(folder: pathlib.Path) -> Walk:
+  walk = Walk([], [], [])
   for current, folders, files in os.walk(folder):
+    place = pathlib.Path(current)
     folders[:] = [name for name in folders if not name.startswith('.')]
-    for name in files:
-      if not name.startswith('.') and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
-        yield (pathlib.Path(current) / name).relative_to(folder).as_posix()
+    for name in list(folders):
+      kind = walk.links if (place / name).is_symlink() else walk.data_sets if is_our_data_set(place / name) else None
+      if kind is not None:
+        kind.append((place / name).relative_to(folder).as_posix())
+        folders.remove(name)
+    walk.names.extend((place / name).relative_to(folder).as_posix() for name in files if not name.startswith('.'))
+  return walk
+
+
+def is_our_data_set(folder: pathlib.Path) -> bool:
+  """Whether `extract` made it, or is about to."""
+  begun = folder.name.endswith(f'{SUFFIX}{UNFINISHED}') and (folder / SETTINGS).is_file()
+  return begun or (folder.name.endswith(SUFFIX) and (folder / PROVENANCE).is_file())
+
+
+def _left_out(folder: pathlib.Path, walk: Walk, taken: set[str]) -> list[str]:
+  """Everything that lies there and is not taken, counted by kind, with what to do about it."""
+  notes = []
+  kinds = Counter(os.path.splitext(name)[1].lower() or 'no ending' for name in walk.names if name not in taken)
+  if kinds:
+    counts = [f'{count:,} {kind}' for kind, count in kinds.most_common(8)]
+    more = sum(kinds.values()) - sum(count for _, count in kinds.most_common(8))
+    hints = [hint for endings, hint in _HINTS if any(kinds[ending] for ending in endings)]
+    notes.append(
+      f'{folder}: files that were not taken: {", ".join(counts)}{f", {more:,} others" if more else ""}'
+      + ''.join(f'; {hint}' for hint in hints)
+    )
+  for found, what in ((walk.links, 'links to folders, which are not followed'), (walk.data_sets, 'data sets of ours')):
+    if found:
+      notes.append(f'{folder}: not looked into: {len(found):,} {what}, the first is {sorted(found)[0]}')
+  return notes
 
 
 def _read_captions(path: pathlib.Path) -> tuple[str, ...]:
-  if not path.is_file():
-    return ()
   captions = []
   for number, line in enumerate(path.read_bytes().split(b'\n'), start=1):
     try:

@@ -51,11 +51,16 @@ def _rows(path: pathlib.Path, file) -> Iterator[tuple[int, list[str]]]:
     delimiter = _delimiter(file.readline())
     file.seek(0)
     rows = csv.reader(file, delimiter=delimiter, strict=True)
-    yield from ((rows.line_num, row) for row in rows if any(field.strip() for field in row))
+    begins = 1
+    for row in rows:
+      if any(field.strip() for field in row):
+        yield rows.line_num, row
+      begins = rows.line_num + 1
   except UnicodeDecodeError as error:
     raise UserError(f'{path}: not UTF-8: byte {error.object[error.start]:#04x}; save it as UTF-8') from error
   except csv.Error as error:
-    raise UserError(f'{path}: line {rows.line_num}: {one_line(error)}') from error
+    until = f' (a quote that is never closed? read up to line {rows.line_num})' if rows.line_num > begins else ''
+    raise UserError(f'{path}: line {begins}: {one_line(error)}{until}') from error
 
 
 def _delimiter(header: str) -> str:

@@ -1,21 +1,23 @@
 """The unfinished data set: what survives a stop at any moment, so that the same command goes on."""
 
+import contextlib
 import json
 import os
 import pathlib
-import shutil
-from collections.abc import Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from hrem_jax.data.provenance import differences
 from hrem_jax.errors import UserError
-from hrem_jax.files import lock, write_text
+from hrem_jax.files import write_text
+from hrem_jax.locks import only_writer
 
 SUFFIX = '.unfinished'
-_SETTINGS, _JOURNAL, _LOCK = 'settings.json', 'journal.jsonl', 'lock'
+SETTINGS, _JOURNAL = 'settings.json', 'journal.jsonl'
+_TEMPORARY = re.compile(r'\.[0-9a-f]{8}\..+')  # of `hrem_jax.files.replacing`
 
 
 class Workshop:
@@ -36,24 +38,24 @@ class Workshop:
   def __init__(self, folder: pathlib.Path, settings: dict, row_bytes: dict[str, int]):
     self.folder, self._row_bytes = folder, row_bytes
     self.result = folder / 'result'  # becomes the data set
-    folder.mkdir(parents=True, exist_ok=True)
-    self._lock = (folder / _LOCK).open('w')
+    self._held = contextlib.ExitStack()
+    self._held.enter_context(only_writer(folder))
     try:
-      if not lock(self._lock):
-        raise UserError(f'{folder}: another extraction is at work in it')
       self._check_settings(settings)
       self.outcomes = self._read_journal()
-      for path in list(self.result.rglob('.*')):  # what a stop left of files that were being written
-        path.unlink()
+      _remove_temporary(self.result.rglob('.*'))
     except BaseException:
-      self._lock.close()
+      self._held.close()
       raise
 
   def __enter__(self) -> 'Workshop':
     return self
 
   def __exit__(self, *_) -> None:
-    self._lock.close()
+    self._held.close()
+    if not (self.folder / SETTINGS).exists():  # finished
+      with contextlib.suppress(OSError):
+        self.folder.rmdir()
 
   def path(self, name: str) -> pathlib.Path:
     return self.folder / name
@@ -72,10 +74,10 @@ class Workshop:
   def finish(self, destination: pathlib.Path) -> None:
     """The result becomes the data set in one step; then the rest goes."""
     os.replace(self.result, destination)
-    shutil.rmtree(self.folder)
+    remove_rest(self.folder, self._row_bytes)
 
   def _check_settings(self, settings: dict) -> None:
-    path = self.path(_SETTINGS)
+    path = self.path(SETTINGS)
     if not path.is_file():
       write_text(path, json.dumps(settings, indent=2) + '\n')
       return
@@ -102,6 +104,25 @@ class Workshop:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+def remove_rest(folder: pathlib.Path, names: Iterable[str]) -> None:
+  """What is left of an extraction that is finished; files that it did not make stay, and so does their folder.
+
+  Args:
+    folder: Of the workshop.
+    names: Of the files for arrays.
+  """
+  for name in (*names, _JOURNAL, SETTINGS):
+    (folder / name).unlink(missing_ok=True)
+  _remove_temporary(folder.glob('.*'))
+
+
+def _remove_temporary(paths: Iterable[pathlib.Path]) -> None:
+  """What a stop left of files that were being written."""
+  for path in list(paths):
+    if _TEMPORARY.fullmatch(path.name) and path.is_file():
+      path.unlink()
+
+
 def _write_at(path: pathlib.Path, position: int, array: Float[np.ndarray, '...']) -> None:
   """Written, not mapped: a full disk is an error here, and death there."""
   with path.open('r+b' if path.exists() else 'w+b') as file:
@@ -111,7 +132,7 @@ def _write_at(path: pathlib.Path, position: int, array: Float[np.ndarray, '...']
     os.fsync(file.fileno())
 
 
-@contextmanager
+@contextlib.contextmanager
 def explaining(folder: pathlib.Path):
   """Turns what the system refuses (a full disk, no right to write) into a message that says how to go on."""
   try:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hrem_jax.errors import UserError, shown
 from hrem_jax.ports import gpo, release, scan
-from hrem_jax.ports.public_program import Layers, Options, Program, StateDicts, Tensors
+from hrem_jax.ports.public_program import Layers, Options, Program, StateDicts
+from hrem_jax.ports.release_tensors import check_bytes, named_tensors
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.torch_names import Namespace
 from hrem_jax.ports.torch_pickle import read_checkpoint
@@ -51,6 +50,7 @@ def read_release_model(path: pathlib.Path, method: str | None = None) -> Release
   """
   source, content = str(path), read_checkpoint(path)
   state_dicts = _state_dicts(content, source)
+  check_bytes([array for part in state_dicts for array in part.arrays()], path)
   method = _method_of(state_dicts, method, source)
   program = PROGRAMS[method]
   foreign = sorted(name for part in state_dicts for name in part if re.match(f'{FOREIGN}|{program.foreign}', name))
@@ -115,20 +115,7 @@ def _state_dicts(content: Any, source: str) -> StateDicts:
     raise UserError(f"{source}: no checkpoint of the release: expected is 'model' = [image, text] state dictionaries")
   criterion = model[2] if len(model) == 3 else content.get('criterion')
   parts = [*model[:2], criterion if isinstance(criterion, dict) else {}]
-  return StateDicts(*(_tensors(part, source) for part in parts))
-
-
-def _tensors(state_dict: dict, source: str) -> Tensors:
-  """Float32 arrays by name, without the `module` that DataParallel puts into names."""
-  tensors = {}
-  for name, array in state_dict.items():
-    if not isinstance(name, str) or not isinstance(array, np.ndarray):
-      raise UserError(f'{source}: {str(name)[:80]!r} in a state dictionary is no tensor')
-    plain = '.'.join(part for part in name.split('.') if part != 'module')
-    if plain in tensors:
-      raise UserError(f'{source}: tensor {plain[:80]!r} occurs twice')
-    tensors[plain] = np.asarray(array, np.float32)
-  return tensors
+  return StateDicts(*(named_tensors(part, source) for part in parts))
 
 
 def _options(content: dict, source: str) -> Options:

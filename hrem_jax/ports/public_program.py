@@ -5,12 +5,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hrem_jax.errors import UserError, shown
+from hrem_jax.ports.release_tensors import Tensors
 from hrem_jax.ports.tables import Entry
 
-Tensors = Mapping[str, np.ndarray]
 Options = Mapping[str, Any]
 
 
@@ -90,9 +88,9 @@ def data_name(options: Options, source: str) -> dict[str, Any]:
 
 def shape_of(tensors: Tensors, name: str, dimensions: int, source: str) -> tuple[int, ...]:
   """Raises UserError where there is no such tensor of so many dimensions."""
-  if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].size:
+  if name not in tensors or len(tensors.shape(name)) != dimensions or not all(tensors.shape(name)):
     raise UserError(f'{source}: no tensor {name} with {dimensions} dimensions')
-  return tensors[name].shape
+  return tensors.shape(name)
 
 
 def projection_settings(image: Tensors, linear: str, source: str) -> dict[str, int]:

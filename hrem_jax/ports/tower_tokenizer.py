@@ -32,6 +32,7 @@ class TowerTokenizer:
     start, end, pad: Numbers of the special tokens; no start token if None.
     width: Of all texts.
     pads_left: Whether the padding stands before the text.
+    path: The file that the pieces were read from.
   """
 
   def __init__(
@@ -43,8 +44,9 @@ class TowerTokenizer:
     pad: int,
     width: int,
     pads_left: bool,
+    path: pathlib.Path | None = None,
   ):
-    self._tokenizer, self.width = tokenizer, width
+    self._tokenizer, self.width, self.path = tokenizer, width, path
     tokenizer.no_padding()
     tokenizer.no_truncation()
     self._before, self._after = ([] if start is None else [start]), [end]
@@ -116,6 +118,7 @@ def read_tower_tokenizer(folder: pathlib.Path, family: str, width: int) -> Tower
     pad=number('pad_token'),
     width=width,
     pads_left=settings.choice('padding_side', {None: False, 'right': False, 'left': True}),
+    path=path,
   )
 
 

@@ -1,5 +1,6 @@
 """`report.html`: what a person looks at after a training. One file, no scripts, nothing from outside."""
 
+import contextlib
 import pathlib
 from html import escape
 
@@ -12,6 +13,7 @@ from hrem_jax.data.precomputed import data_folder
 from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
+from hrem_jax.locks import only_writer
 from hrem_jax.methods.registry import title_of
 from hrem_jax.report.answers_page import answers_section
 from hrem_jax.report.batch_page import batch_section
@@ -46,14 +48,17 @@ def write_report(
     The path of the page.
 
   Raises:
-    UserError: `workdir` is not one that training wrote, or its test split is missing or of another feature size.
+    UserError: Another process writes the page, `workdir` is not one that training wrote, or its test split is missing
+      or of another feature size.
     FloatingPointError: The model gives a score that is NaN or infinite.
   """
   workdir = pathlib.Path(workdir)
   output = workdir / FILE_NAME if output is None else pathlib.Path(output)
-  findings = gather(workdir, data=data)
-  if jax.process_index() == 0:
-    write_text(output, render(findings))
+  is_first = jax.process_index() == 0
+  with only_writer(output, beside=True) if is_first else contextlib.nullcontext():
+    findings = gather(workdir, data=data)
+    if is_first:
+      write_text(output, render(findings))
   return output
 
 

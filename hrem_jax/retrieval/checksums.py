@@ -10,6 +10,7 @@ import tensorstore
 
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.files import read_json_object, to_json, write_text
+from hrem_jax.paths import is_bucket
 
 CHECKSUMS = 'checksums.json'
 
@@ -23,7 +24,7 @@ def verify(folder: pathlib.Path) -> None:
   """Raises UserError naming the first file that differs; without `checksums.json`, the first array not whole."""
   if (folder / CHECKSUMS).is_file():
     _compare(folder, read_checksums(folder))
-  else:
+  elif not is_bucket(folder):  # which has checksums of its own
     _read_through(folder / 'state')
 
 

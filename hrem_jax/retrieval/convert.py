@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
+from hrem_jax.data.bert_vocabulary import numbered_lines
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
 from hrem_jax.errors import UserError, shown
@@ -21,7 +22,7 @@ from hrem_jax.ports import huggingface
 from hrem_jax.ports.convert import ReleaseModel, listed, read_release_model
 from hrem_jax.retrieval.checkpoint_folder import StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import write_checksums
-from hrem_jax.retrieval.folders import check_new, new_folder
+from hrem_jax.retrieval.folders import new_folder
 from hrem_jax.retrieval.run import score_of, write_run
 
 BERT_HEAD_SIZE = 64  # of every published BERT
@@ -53,21 +54,21 @@ def convert(
   Raises:
     UserError: Something does not fit; nothing was written.
   """
-  check_new(output)
   checkpoint_folder(output)  # its name is refused now
-  release = read_release_model(checkpoint, method)
-  config = _config(release, data_name, str(checkpoint))
-  if data is not None:
-    config.data.directory = str(local_path(data).absolute())
-  if config.model.text == 'bert':
-    say(_set_bert_heads(config, release, vocabulary, bert_heads))
-  validate(config)
-  tokenizer = _read_tokenizer(vocabulary, config.model.text)
-  _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
-  variables = _checked(config, release, str(checkpoint))
-  if release.left_out:
-    say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {listed(release.left_out, 20)}')
-  _write(output, config, tokenizer, variables, release)
+  with new_folder(output) as folder:
+    release = read_release_model(checkpoint, method)
+    config = _config(release, data_name, str(checkpoint))
+    if data is not None:
+      config.data.directory = str(local_path(data).absolute())
+    if config.model.text == 'bert':
+      say(_set_bert_heads(config, release, vocabulary, bert_heads))
+    validate(config)
+    tokenizer = _read_tokenizer(vocabulary, config.model.text)
+    _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
+    variables = _checked(config, release, str(checkpoint))
+    if release.left_out:
+      say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {listed(release.left_out, 20)}')
+    _write(folder, config, tokenizer, variables, release)
   say(f'{output}: {release.about}, step {release.step}')
 
 
@@ -142,7 +143,7 @@ def _read_tokenizer(path: pathlib.Path | None, text: str) -> TextTokenizer:
   except ValueError as error:
     raise UserError(f'{path}: not a vocabulary: {error}') from error
   if path.suffix != '.json':
-    return tokenizers.wordpiece(tokenizers.numbered_lines(content), source=str(path))
+    return tokenizers.wordpiece(numbered_lines(content), source=str(path))
   if '"word2idx"' in content:
     return read_scan_vocabulary(path)
   return tokenizers.from_json(content, source=str(path))
@@ -179,7 +180,7 @@ def _checked(config: ml_collections.ConfigDict, release: ReleaseModel, source: s
 
 
 def _write(
-  output: pathlib.Path,
+  folder: pathlib.Path,
   config: ml_collections.ConfigDict,
   tokenizer: TextTokenizer,
   variables: dict,
@@ -187,10 +188,9 @@ def _write(
 ) -> None:
   state = {'step': np.asarray(release.step, np.int64), **variables}
   metrics = None if release.rsum is None else {'rsum': release.rsum}
-  with new_folder(output) as folder:
-    options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max')
-    checkpoints = checkpoint_folder(folder)
-    with ocp.CheckpointManager(checkpoints, options=options) as manager:
-      manager.save(release.step, args=ocp.args.Composite(state=StateSave(state)), metrics=metrics)
-    write_checksums(checkpoints / str(release.step))
-    write_run(folder, config, tokenizer)
+  options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max')
+  checkpoints = checkpoint_folder(folder)
+  with ocp.CheckpointManager(checkpoints, options=options) as manager:
+    manager.save(release.step, args=ocp.args.Composite(state=StateSave(state)), metrics=metrics)
+  write_checksums(checkpoints / str(release.step))
+  write_run(folder, config, tokenizer)

@@ -7,7 +7,7 @@ import numpy as np
 import safetensors.numpy
 
 from hrem_jax import configuration
-from hrem_jax.retrieval.folders import check_new, new_folder
+from hrem_jax.retrieval.folders import new_folder
 from hrem_jax.retrieval.run import CONFIG_FILE, TOKENIZER_FILE, best_step, open_run, restore_variables
 
 WEIGHTS_FILE = 'model.safetensors'
@@ -28,11 +28,10 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> int:
   Raises:
     UserError: `workdir` is none, or `output` is there already; nothing was written.
   """
-  check_new(output)
-  run, step = open_run(workdir), best_step(workdir)
-  flat = flax.traverse_util.flatten_dict(restore_variables(workdir, step), sep='/')
-  tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in flat.items()}
   with new_folder(output) as folder:
+    run, step = open_run(workdir), best_step(workdir)
+    flat = flax.traverse_util.flatten_dict(restore_variables(workdir, step), sep='/')
+    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in flat.items()}
     # `save_file` would make a file that only its owner may read.
     (folder / WEIGHTS_FILE).write_bytes(safetensors.numpy.save(tensors, metadata={'step': str(step)}))
     (folder / CONFIG_FILE).write_text(configuration.to_json(run.config), 'utf-8')

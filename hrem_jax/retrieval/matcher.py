@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, check_text
 from hrem_jax.models.encoded import Encoded
 from hrem_jax.paths import local_path, run_folder
 from hrem_jax.retrieval.evaluator import Evaluator
@@ -192,4 +192,5 @@ def _sentences(texts) -> list[str]:
   for index, text in enumerate(texts):
     if not isinstance(text, str):
       raise UserError(f'encode_texts wants a list of strings, found {text!r} at position {index}')
+    check_text(text, f'encode_texts, position {index}')
   return list(texts)

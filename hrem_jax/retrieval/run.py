@@ -20,6 +20,7 @@ from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.methods.method import Method
 from hrem_jax.methods.registry import build_method, from_json
+from hrem_jax.paths import is_bucket
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.sharding import data_mesh, replicate
@@ -75,7 +76,10 @@ def score_of(metrics: dict) -> float:
 
 def step_folders(folder: pathlib.Path) -> list[int]:
   """The steps of the checkpoints in a folder, whole or not."""
-  return sorted(int(path.name) for path in folder.glob('*') if path.is_dir() and path.name.isdecimal())
+  found = [path for path in folder.glob('*') if path.name.isdecimal() and path.is_dir()]
+  if is_bucket(folder):  # nothing can be renamed there when it is whole: this file is written last
+    found = [path for path in found if (path / 'commit_success.txt').exists()]
+  return sorted(int(path.name) for path in found)
 
 
 def check_scores(checkpoint: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.captions import image_ids, read_lines
 from hrem_jax.data.features import RegionFeatures
-from hrem_jax.data.precomputed import GALLERY, SUFFIX, Split, load_split
+from hrem_jax.data.precomputed import GALLERY, SUFFIX, Split, files_of_splits, load_split
 from hrem_jax.data.sources import precomputed_folders
 from hrem_jax.errors import UserError
 from hrem_jax.search.writer import Item
@@ -96,7 +96,7 @@ def find_data_set(path: pathlib.Path, name: str | None = None) -> pathlib.Path:
 
 def split_names(folder: pathlib.Path) -> list[str]:
   """The splits of a data set that have features."""
-  return sorted(path.name.removesuffix('_ims.npy') for path in folder.glob('*_ims.npy'))
+  return files_of_splits(folder, 'ims.npy')
 
 
 def read_pictures(folder: pathlib.Path, split: str) -> DataPictures:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import TextIO
 
 from PIL import Image
 
@@ -21,8 +22,12 @@ def picture_of(path: pathlib.Path) -> Image.Image:
     raise UserError(f'{path}: not a picture that can be read: {error}') from error
 
 
-def as_json(hits: Sequence[Hit]) -> str:
-  """One object a line, best first."""
+def is_utf8(file: TextIO) -> bool:
+  return (getattr(file, 'encoding', None) or '').lower().replace('-', '') == 'utf8'
+
+
+def as_json(hits: Sequence[Hit], *, ascii_only: bool = False) -> str:
+  """One object a line, best first; `ascii_only` for places that cannot write every character."""
   return ''.join(
     json.dumps(
       {
@@ -32,7 +37,7 @@ def as_json(hits: Sequence[Hit]) -> str:
         'captions': hit.captions,
         'picture': None if hit.picture is None else str(hit.picture),
       },
-      ensure_ascii=False,
+      ensure_ascii=ascii_only,
     )
     + '\n'
     for rank, hit in enumerate(hits, start=1)

@@ -39,7 +39,7 @@ class TowerEncoder:
       'kind': 'towers',
       'weights_sha256': vision.tensors.sha256(),
       'preprocessing_sha256': preprocessing_sha256(vision.preprocessing),
-      'tokenizer_sha256': hashlib.sha256((folder / 'tokenizer.json').read_bytes()).hexdigest(),
+      'tokenizer_sha256': hashlib.sha256(self._towers.text.tokenize.path.read_bytes()).hexdigest(),
     }
     self._vision_variables, self._text_variables = jax.device_put((vision.variables, self._towers.text.variables))
     self._pictures, self._texts = jax.jit(vision.module.apply), jax.jit(self._towers.text.module.apply)

@@ -51,7 +51,10 @@ class Guards:
         headers.setdefault('Cache-Control', 'no-store')
       await send(message)
 
-    await (self._refusal(scope) or self._app)(scope, receive, send_with_headers)
+    refusal = self._refusal(scope)
+    if scope['method'] == 'HEAD':  # whatever has a GET; the server leaves the body out
+      scope = {**scope, 'method': 'GET'}
+    await (refusal or self._app)(scope, receive, send_with_headers)
 
   def _refusal(self, scope: Scope) -> JSONResponse | None:
     headers = Headers(scope=scope)

@@ -1,5 +1,6 @@
 """Variants times seeds, one training after the other, and the table of what came out (METHOD section 7)."""
 
+import contextlib
 import math
 import operator
 import pathlib
@@ -13,6 +14,7 @@ import ml_collections
 from hrem_jax import configuration
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_json_object, read_text, to_json, write_text
+from hrem_jax.locks import only_writer
 from hrem_jax.methods.registry import entry_of, from_json, validate
 from hrem_jax.methods.variants import describe, with_variant
 from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
@@ -78,15 +80,29 @@ def ablate(
     checkpoint_folder(workdir)
   waiting = {name for name, _, workdir in runs if not (workdir / RESULTS_FILE).is_file()}
   _check_files(changed for name, changed in configs.items() if name in waiting)
+  with only_writer(output) if jax.process_index() == 0 else contextlib.nullcontext():
+    return _train_all(config, configs, runs, variants, seeds, output)
+
+
+def _train_all(
+  config: ml_collections.ConfigDict,
+  configs: dict[str, ml_collections.ConfigDict],
+  runs: list[tuple[str, int, pathlib.Path]],
+  variants: Sequence[str],
+  seeds: Sequence[int],
+  output: pathlib.Path,
+) -> list[Row]:
+  """The trainings of `ablate`, each if it is not finished."""
   _begin(config, output)
   for number, (name, seed, workdir) in enumerate(runs, start=1):
     if not (workdir / RESULTS_FILE).is_file():
       print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
-      if name in members:
-        workdirs = [output / member / f'seed_{seed}' for member in members[name]]
-        evaluate_ensemble(workdirs, output=workdir / RESULTS_FILE)
-      else:
+      if name in configs:
         _train(configs[name], seed, workdir)
+      else:  # a mean
+        members = entry_of(config.method).variants[name].members
+        workdirs = [output / member / f'seed_{seed}' for member in members]
+        evaluate_ensemble(workdirs, output=workdir / RESULTS_FILE)
     rows = read_rows(output, variants, seeds)
     _write(rows, output, config.method)
   return rows

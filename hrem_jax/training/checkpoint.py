@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,10 +15,13 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.errors import UserError, one_line
+from hrem_jax.leases import StillOurs
+from hrem_jax.paths import is_bucket
 from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
+from hrem_jax.training.checkpoint_faults import none_is_whole, set_aside, system_reason
 from hrem_jax.training.guard import all_finite
 from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
@@ -38,11 +39,15 @@ class Checkpoints:
 
   Orbax writes to a temporary folder that becomes `STEP` when whole, and only then removes what is not kept any more.
 
+  Args:
+    workdir: The run's.
+    still_ours: Of `only_writer`, asked before something is saved.
+
   Raises:
     UserError: There are checkpoints, and none of them is whole.
   """
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, still_ours: StillOurs = lambda: None):
     keep = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(1),
@@ -50,13 +55,16 @@ class Checkpoints:
       ]
     )
     self._workdir, self._folder = workdir, checkpoint_folder(workdir)
+    self._still_ours, self._in_bucket = still_ours, is_bucket(workdir)
     self._set_aside_without_scores()
     options = ocp.CheckpointManagerOptions(
       best_fn=score_of,
       best_mode='max',
       preservation_policy=keep,
       cleanup_tmp_directories=True,  # what a killed run was writing
-      todelete_subdir=DELETED,  # a run killed while it deletes leaves no half of a checkpoint
+      todelete_subdir=None
+      if self._in_bucket
+      else DELETED,  # a run killed while it deletes leaves no half of a checkpoint
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     hush()
@@ -88,16 +96,19 @@ class Checkpoints:
       return
     if not self._all_finite((state.params, state.collections, state.optimizer)):
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
+    self._still_ours()
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
     items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not self._in_bucket:  # a bucket has checksums of its own
       self._sealing.append(self._thread.submit(self._seal, self._folder / str(step)))
 
   def _check_room(self, state: TrainState) -> None:
     """Before half of a checkpoint is written; what is there and not kept any more is deleted only after that."""
+    if self._in_bucket:
+      return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(self._folder).free
     if jax.process_index() == 0 and free < COMPRESSED * needed:
@@ -115,8 +126,8 @@ class Checkpoints:
       if not isinstance(error, OSError) and 'os_error_code' not in str(error):
         raise
       raise UserError(
-        f'{self._folder}: a checkpoint cannot be written: {_reason(error)}; expected are files that this user may '
-        'write, and room for one checkpoint more than those that are kept'
+        f'{self._folder}: a checkpoint cannot be written: {system_reason(error)}; expected are files that this user '
+        'may write, and room for one checkpoint more than those that are kept'
       ) from error
 
   def _seal(self, folder: pathlib.Path) -> None:
@@ -143,13 +154,13 @@ class Checkpoints:
     for step in sorted(self._manager.all_steps(), reverse=True):
       restored, reason = self._try(self._restore, step, shapes, iterator)
       if restored is not None:
-        _set_aside(self._folder, damaged)
+        set_aside(self._folder, damaged)
         self._manager.reload()
         self._check_best(step)
         return restored
       damaged[step] = reason
     if damaged:
-      raise UserError(_none_is_whole(self._folder, damaged))
+      raise UserError(none_is_whole(self._folder, damaged))
     return None
 
   def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
@@ -176,7 +187,7 @@ class Checkpoints:
       _, reason = self._try(self._check, best)
       if not reason:
         return
-      _set_aside(self._folder, {best: reason})
+      set_aside(self._folder, {best: reason})
       self._manager.reload()
 
   def _check(self, step: int) -> None:
@@ -195,8 +206,8 @@ class Checkpoints:
       if reason:
         damaged[step] = reason
     if damaged and len(damaged) == len(steps):
-      raise UserError(_none_is_whole(self._folder, damaged))
-    _set_aside(self._folder, damaged)
+      raise UserError(none_is_whole(self._folder, damaged))
+    set_aside(self._folder, damaged)
 
   def _try(self, read: Callable, *arguments) -> tuple:
     """What `read` returns and '', or None and what is wrong; the same on all processes."""
@@ -228,32 +239,5 @@ class Checkpoints:
 
   def tidy(self) -> None:
     """Deletes the files of checkpoints that are not kept any more."""
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not self._in_bucket:
       shutil.rmtree(self._folder / DELETED, ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-  """What the system says, taken out of the pages in which tensorstore and Orbax wrap it."""
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  found = re.findall(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(found[-1])) if found else one_line(error)[-200:]
-
-
-def _none_is_whole(folder: pathlib.Path, damaged: dict[int, str]) -> str:
-  reasons = '; '.join(f'{step}: {reason}' for step, reason in damaged.items())
-  return f'{folder}: no whole checkpoint is there to go on from, expected at least one ({reasons})'
-
-
-def _set_aside(folder: pathlib.Path, damaged: dict[int, str]) -> None:
-  """Renames folders, so that their steps can be saved again, and says so."""
-  if jax.process_index() == 0:
-    for step, reason in damaged.items():
-      names = [f'{step}.damaged', *(f'{step}.damaged{number}' for number in range(2, 1000))]
-      path = next(path for path in map(folder.joinpath, names) if not path.exists())
-      (folder / str(step)).rename(path)
-      reason = reason.removeprefix(f'{folder / str(step)}: ')
-      say(f'DAMAGED CHECKPOINT {folder / str(step)}: {reason}')
-      say(f'it is now {path.name} and is not used')
-  if damaged and jax.process_count() > 1:
-    multihost_utils.sync_global_devices('damaged checkpoints are set aside')

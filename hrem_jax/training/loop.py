@@ -1,5 +1,6 @@
 """The training loop. There is one."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Hashable
@@ -12,6 +13,8 @@ from jax.sharding import Mesh
 from hrem_jax.data.outliers import warnings_of
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
+from hrem_jax.leases import StillOurs
+from hrem_jax.locks import only_writer
 from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.evaluator import Evaluator
@@ -40,15 +43,21 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     Stopped: SIGTERM or Ctrl-C came; what was done is saved.
   """
   keep_compiled(config)
-  with StopRequests() as stop:
-    return _train(config, workdir, stop)
-
-
-def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopRequests) -> dict[str, float]:
   checkpoint_folder(workdir)  # its name is refused before the data is read
+  is_first = jax.process_index() == 0
+  with (
+    only_writer(workdir) if is_first else contextlib.nullcontext(lambda: None) as still_ours,
+    StopRequests() as stop,
+  ):
+    return _train(config, workdir, stop, still_ours)
+
+
+def _train(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopRequests, still_ours: StillOurs
+) -> dict[str, float]:
   setup, mesh = prepare(config, workdir), data_mesh()
   iterator = read_ahead(setup.batches, setup.num_steps)
-  with Checkpoints(workdir) as checkpoints:
+  with Checkpoints(workdir, still_ours) as checkpoints:
     state = checkpoints.restore_latest(state_shapes(setup, mesh), iterator)
     if state is None:  # only now: a restart neither draws parameters nor reads pretrained ones
       state = first_state(setup, mesh)

@@ -5,7 +5,9 @@ import datetime
 import json
 import math
 import pathlib
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,9 +15,12 @@ import jax
 import tensorboardX
 import tqdm
 
+from hrem_jax.errors import one_line, say
 from hrem_jax.files import to_json, write_text
+from hrem_jax.paths import Folder, is_bucket
 
 METRICS_FILE = 'metrics.jsonl'
+BUCKET_SECONDS = 30.0  # at most so old are the reports in a bucket
 
 
 class Progress:
@@ -35,9 +40,9 @@ class Progress:
     self._bar = self._board = None
     if not self._is_first_process:
       return
-    self._path = workdir / METRICS_FILE
+    self._path, self._pending, self._written = workdir / METRICS_FILE, '', time.monotonic()
     self._keep(lambda report: report['step'] <= first_step)
-    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
+    self._board = _Board(workdir / 'tensorboard', first_step)
     if sys.stderr.isatty():
       layout = '{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {postfix}'
       self._bar = tqdm.tqdm(total=num_steps, initial=first_step, dynamic_ncols=True, bar_format=layout)
@@ -46,6 +51,8 @@ class Progress:
     return self
 
   def __exit__(self, *error):
+    if self._is_first_process and self._pending:
+      self._flush()
     for writer in (self._bar, self._board):
       if writer is not None:
         writer.close()
@@ -106,30 +113,80 @@ class Progress:
     if not self._is_first_process:
       return
     self._append(kind, step, metrics)
-    try:
-      for name, value in metrics.items():
-        self._board.add_scalar(f'{kind}/{name}', value, step)
-      self._board.flush()
-    except OSError as error:
-      raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
+    self._board.write(kind, step, metrics)
 
   def _append(self, kind: str, step: int, values: dict) -> None:
     """A line of the file."""
     if not self._is_first_process:
       return
     record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **values}
+    self._pending += to_json(record, indent=None)
+    if is_bucket(self._path) and kind == 'train' and time.monotonic() - self._written < BUCKET_SECONDS:
+      return
     try:
-      with self._path.open('a', encoding='utf-8') as file:
-        file.write(to_json(record, indent=None))
+      self._flush()
     except OSError as error:
       raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
 
+  def _flush(self) -> None:
+    """Objects in a bucket cannot be appended to: they are written anew, now and then."""
+    if is_bucket(self._path):
+      earlier = self._path.read_text('utf-8') if self._path.is_file() else ''
+      self._path.write_text(earlier + self._pending, 'utf-8')
+    else:
+      with self._path.open('a', encoding='utf-8') as file:
+        file.write(self._pending)
+    self._pending, self._written = '', time.monotonic()
+
   def _keep(self, is_kept: Callable[[dict], bool]) -> None:
     """Rewrites the file, if something is to be taken out of it: at once or not at all."""
-    lines = self._path.read_text('utf-8', errors='replace').splitlines() if self._path.is_file() else []
+    if self._pending:
+      self._flush()
+    lines = self._path.read_bytes().decode('utf-8', 'replace').splitlines() if self._path.is_file() else []
     kept = [line for line in lines if (report := _report(line)) and is_kept(report)]
     if kept != lines:
       write_text(self._path, ''.join(f'{line}\n' for line in kept))
+
+
+class _Board:
+  """TensorBoard's files, a side product: where they cannot be written (its queue wants /dev/shm), it is said once."""
+
+  def __init__(self, folder: Folder, first_step: int):
+    self._folder, self._writer = folder, None
+    # Its own way into buckets wants another library; the finished files are copied.
+    self._local = pathlib.Path(tempfile.mkdtemp()) if is_bucket(folder) else folder
+    with self._forgiving():
+      self._writer = tensorboardX.SummaryWriter(str(self._local), purge_step=first_step + 1)
+
+  def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+    if self._writer is not None:
+      with self._forgiving():
+        for name, value in metrics.items():
+          self._writer.add_scalar(f'{kind}/{name}', value, step)
+        self._writer.flush()
+        if kind != 'train':
+          self._copy()
+
+  def _copy(self) -> None:
+    if self._local is not self._folder:
+      for path in self._local.iterdir():
+        (self._folder / path.name).write_bytes(path.read_bytes())
+
+  def close(self) -> None:
+    if self._writer is not None:
+      with self._forgiving():
+        self._writer.close()
+        self._copy()
+    if self._local is not self._folder:
+      shutil.rmtree(self._local, ignore_errors=True)
+
+  @contextlib.contextmanager
+  def _forgiving(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ImportError) as error:  # a machine without semaphores lacks a module
+      self._writer = None
+      say(f'{self._folder}: no TensorBoard ({one_line(error)}); {METRICS_FILE} has the same numbers')
 
 
 def _report(line: str) -> dict | None:
@@ -149,6 +206,6 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   path = workdir / METRICS_FILE
   if not path.is_file():
     return []
-  found = filter(None, map(_report, path.read_text('utf-8', errors='replace').splitlines()))
+  found = filter(None, map(_report, path.read_bytes().decode('utf-8', 'replace').splitlines()))
   reports = {(report['kind'], report['step']): report for report in found}
   return sorted(reports.values(), key=lambda report: report['step'])

@@ -24,7 +24,7 @@ from hrem_jax.distributed import check_shared
 from hrem_jax.errors import UserError
 from hrem_jax.methods.method import Method
 from hrem_jax.methods.registry import build_method, init_variables, validate
-from hrem_jax.paths import local_path
+from hrem_jax.paths import is_bucket, local_path
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.pretrained import fill_in_towers, read_towers
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS
@@ -83,6 +83,8 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
     UserError: Something is wrong.
   """
   validate(config, num_devices=jax.device_count())
+  if workdir is not None and is_bucket(workdir) and config.data.sampler == 'neighbours':
+    raise UserError(f"{workdir}: config.data.sampler='neighbours' keeps clusters in the workdir, expected a local one")
   check_encoder(config)  # other sizes have this cause
   train, selection, test = open_splits(config)
   check_split(test, config)  # what the last minute of a training must not find out

@@ -12,8 +12,10 @@ from hypothesis import strategies
 
 from hrem_jax import cli
 from hrem_jax.data import check_split
-from hrem_jax.data.check import examine, format_counts
+from hrem_jax.data.check import examine, format_counts, split_names
 from hrem_jax.data.precomputed import load_split
+from hrem_jax.data.sources import precomputed_folders
+from hrem_jax.data.tfds import open_splits
 from hrem_jax.errors import UserError
 
 REGIONS, SIZE = 3, 5
@@ -438,3 +440,14 @@ def test_the_command(folder, capsys):
     cli.run(['check', str(folder / 'nowhere')])
   assert end.value.code == 2
   assert capsys.readouterr().err == f'hrem_jax: {folder}/nowhere: no such folder\n'
+
+
+def test_hidden_files_are_nobodys_data(tmp_path):
+  """A Mac keeps `._NAME` beside every file on disks of other systems."""
+  synthetic.write_data_set(tmp_path)
+  (tmp_path / '._tiny_precomp').write_bytes(b'\0\5\x16\7')
+  for path in list((tmp_path / 'tiny_precomp').iterdir()):
+    path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7')
+  assert split_names(tmp_path / 'tiny_precomp') == ['train', 'dev', 'test']
+  assert precomputed_folders(tmp_path) == [tmp_path / 'tiny_precomp']
+  assert [split.name for split in open_splits(tmp_path / 'tiny_precomp')] == ['dev', 'test', 'train']

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import transformers
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -154,6 +155,59 @@ def test_missing_special_token_is_named():
 
 def test_folder_without_vocabulary_is_named(tmp_path):
   with pytest.raises(UserError, match='neither vocab.txt nor tokenizer.json'):
+    tokenizers.read_wordpiece(tmp_path)
+
+
+TEXT = 'Schön, SCHÖN 猫犬 abab [x] 12'
+SETTINGS = [
+  {},
+  {'do_lower_case': False},
+  {'do_lower_case': True, 'strip_accents': False},
+  {'do_lower_case': False, 'strip_accents': True},
+  {'do_lower_case': True, 'strip_accents': None, 'tokenize_chinese_chars': False},
+  {'tokenizer_class': 'BertTokenizer', 'strip_accents': False, 'never_split': ['abab'], 'do_basic_tokenize': False},
+]
+
+
+@pytest.mark.parametrize('files', ['vocab.txt', 'tokenizer.json', 'both', 'as it is'])
+@pytest.mark.parametrize('settings', SETTINGS)
+@pytest.mark.filterwarnings('ignore')  # of transformers' own code
+def test_a_folder_means_what_it_means_to_transformers(tmp_path, settings, files):
+  words = ['Schön', 'schön', 'Schon', 'schon', 'SCHÖN', '猫', '犬', '猫犬', 'ab', '##ab', '[', 'x', ']', ',', '12']
+  pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words]
+  numbers = {piece: number for number, piece in enumerate(pieces)}
+  whole = tokenizers.wordpiece(numbers, lowercase=True, strip_accents=False).to_json()
+  if files in ('vocab.txt', 'both'):
+    (tmp_path / 'vocab.txt').write_text('\r\n'.join(pieces) + '\r\n', encoding='utf-8', newline='')
+  if files != 'vocab.txt':
+    (tmp_path / 'tokenizer.json').write_text(whole, encoding='utf-8')
+  if files == 'as it is':
+    settings = settings | {'tokenizer_class': 'PreTrainedTokenizerFast'}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings))
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path)).backend_tokenizer
+  ours = tokenizers.read_wordpiece(tmp_path)
+  expected = theirs.encode(TEXT, add_special_tokens=False)
+  assert ours.encode([TEXT])[0][0] == expected.ids
+  assert ours.pieces(expected.ids) == expected.tokens
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ({'tokenizer_class': 'BertJapaneseTokenizer'}, "tokenizer_class is 'BertJapaneseTokenizer'"),
+    ({'strip_accents': 'no'}, "strip_accents is 'no', expected true or false"),
+    ({'do_lower_case': 1}, 'do_lower_case is 1, expected true or false'),
+    ({'mask_token': '<m>'}, "mask_token is '<m>', expected '.MASK.'"),
+    ({'added_tokens_decoder': {'6': {'content': 'x-ray'}}}, "added_tokens_decoder has 'x-ray'"),
+    ({'x-ray': 6}, "added_tokens.json: token has 'x-ray'"),
+  ],
+)
+def test_settings_that_would_change_tokens_are_named(tmp_path, content, message):
+  name = 'added_tokens.json' if 'x-ray' in content else 'tokenizer_config.json'
+  (tmp_path / 'vocab.txt').write_text('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'dog']) + '\n')
+  (tmp_path / name).write_text(json.dumps(content))
+  with pytest.raises(UserError, match=message):
     tokenizers.read_wordpiece(tmp_path)
 
 

@@ -81,6 +81,13 @@ def test_a_picture_with_more_text_than_pillow_reads(tmp_path, kind):
   assert without_long_texts(io.BytesIO(whole)).read() == whole
 
 
+def test_heic(tmp_path):
+  """Of phones; with the extra `heic`."""
+  pytest.importorskip('pillow_heif')
+  grey = np.full((64, 64, 3), 120, np.uint8)
+  assert np.abs(decoded(tmp_path, saved(grey, 'HEIF')).astype(int) - 120).max() <= 3
+
+
 def test_pictures_are_opened_in_one_place():
   """`hrem_jax/data/demo/drawing.py` rasterises its own vectors."""
   root = pathlib.Path(hrem_jax.__file__).parent

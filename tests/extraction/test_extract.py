@@ -1,6 +1,5 @@
 """The whole way: what is written, what is skipped, and the same bytes wherever it was stopped."""
 
-import fcntl
 import json
 import os
 import pathlib
@@ -26,6 +25,7 @@ from hrem_jax.extraction import extract as extraction
 from hrem_jax.extraction.extract import Options, extract, format_table
 from hrem_jax.extraction.sources import read_source
 from hrem_jax.extraction.splits import SplitRule
+from hrem_jax.locks import only_writer
 from hrem_jax.ops.grids import pool_boxes
 
 SPLITS = ('train', 'dev', 'test', 'gallery')
@@ -335,12 +335,37 @@ def test_another_source_is_refused(pictures, encoder, extracted, tmp_path):
     extract(read_source(other), encoder, extracted.folder.parent, progress=False)
 
 
+def test_the_output_may_lie_in_the_pictures(encoder, tmp_path, monkeypatch):
+  """Again, after a kill, and under another name: no picture of ours is taken for one of theirs."""
+  small_pictures.make_folder(tmp_path, 4, captions=1)
+  begun(tmp_path, encoder, tmp_path, monkeypatch)
+  first = extract(read_source(tmp_path), encoder, tmp_path, progress=False)
+  again = extract(read_source(tmp_path), encoder, tmp_path, progress=False)
+  assert again.notes[-1] == f'{first.folder}: was already there, nothing to do'
+  other = extract(read_source(tmp_path), encoder, tmp_path, name='other', progress=False)
+  assert other.provenance['source']['pictures'] == first.provenance['source']['pictures'] == 4
+
+
+def test_files_of_others_in_an_unfinished_extraction_stay(pictures, encoder, extracted, tmp_path, monkeypatch):
+  begun(pictures, encoder, tmp_path, monkeypatch)
+  unfinished = tmp_path / 'own_precomp.unfinished'
+  (unfinished / 'precious').write_text('mine')
+  (unfinished / 'result' / '.Trashes').mkdir()
+  (unfinished / '.1234abcd.journal.jsonl').write_text('of a stop')
+  (unfinished / 'result' / '.1234abcd.x.jpg').write_text('of a stop')
+  result = extract(read_source(pictures), encoder, tmp_path, progress=False)
+  assert [path.name for path in unfinished.iterdir()] == ['precious']
+  (result.folder / '.Trashes').rmdir()
+  assert files(result.folder) == files(extracted.folder)
+
+
 def test_two_at_once_are_refused(pictures, encoder, tmp_path, monkeypatch):
   begun(pictures, encoder, tmp_path, monkeypatch)
-  with (tmp_path / 'own_precomp.unfinished' / 'lock').open() as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match=r'unfinished: another extraction is at work in it$'):
-      extract(read_source(pictures), encoder, tmp_path, progress=False)
+  with (
+    only_writer(tmp_path / 'own_precomp.unfinished'),
+    pytest.raises(UserError, match='unfinished: another process writes there'),
+  ):
+    extract(read_source(pictures), encoder, tmp_path, progress=False)
 
 
 def test_folders_of_others_are_left_alone(pictures, encoder, tmp_path):

@@ -40,11 +40,54 @@ def test_a_folder_with_subfolders_and_captions(tmp_path):
   assert [record.path for record in source.records] == [tmp_path / record.name for record in source.records]
 
 
+def test_what_is_not_taken_is_counted_by_kind(tmp_path):
+  """Captions in any spelling of the ending; of two the usual one."""
+  for name in ('a.JPG', 'b.jpg', 'c.jpg', 'raw/1.DNG', 'raw/2.dng', 'raw/3.CR2', 'README', 'film.mp4', 'lonely.txt'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  (tmp_path / 'a.TXT').write_text('a dog')
+  (tmp_path / 'b.Txt').write_text('the other one')
+  (tmp_path / 'b.txt').write_text('a cat')
+  (tmp_path / '.DS_Store').touch()
+  source = read_source(tmp_path)
+  assert [record.captions for record in source.records] == [('a dog',), ('a cat',), ()]
+  (note,) = source.notes
+  assert note.startswith(f'{tmp_path}: files that were not taken: ')
+  assert sorted(note.partition('taken: ')[2].partition(';')[0].split(', ')) == [
+    '1 .cr2', '1 .mp4', '1 no ending', '2 .dng', '2 .txt',
+  ]  # fmt: skip
+  assert note.endswith('raw pictures: export them as JPEG; captions are read from a.txt beside a.jpg')
+
+
+def test_pictures_that_are_none_of_ours_to_read_say_so(tmp_path):
+  (tmp_path / 'a.dng').touch()
+  with pytest.raises(UserError, match='no pictures in it or below .* files that were not taken: 1 .dng; raw pictures'):
+    read_source(tmp_path)
+
+
+def test_links_and_data_sets_of_ours_are_not_looked_into(tmp_path):
+  for name in ('photos/a.jpg', 'photos/own_precomp/pictures/a.jpg', 'photos/own_precomp/provenance.json'):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  begun = tmp_path / 'photos/other_precomp.unfinished'
+  (begun / 'result/pictures').mkdir(parents=True)
+  (begun / 'settings.json').touch()
+  (begun / 'result/pictures/a.jpg').touch()
+  (tmp_path / 'photos/of_mine_precomp').mkdir()
+  (tmp_path / 'photos/of_mine_precomp/b.jpg').touch()  # a name proves nothing
+  (tmp_path / 'photos/loop').symlink_to(tmp_path / 'photos')
+  source = read_source(tmp_path / 'photos')
+  assert [record.name for record in source.records] == ['a.jpg', 'of_mine_precomp/b.jpg']
+  assert 'not looked into: 1 links to folders, which are not followed, the first is loop' in source.notes[0]
+  assert 'not looked into: 2 data sets of ours, the first is other_precomp.unfinished' in source.notes[1]
+
+
 def test_a_folder_with_a_table_in_it_says_so(tmp_path):
   small_pictures.make_folder(tmp_path, 2, captions=0)
   (tmp_path / 'captions.jsonl').touch()
   assert read_source(tmp_path).notes == [
-    f'{tmp_path}: no captions (a.jpg wants a.txt); did you mean --images {tmp_path / "captions.jsonl"}?'
+    f'{tmp_path}: no captions (a.jpg wants a.txt); did you mean --images {tmp_path / "captions.jsonl"}?',
+    f'{tmp_path}: files that were not taken: 1 .jsonl',
   ]
 
 
@@ -87,6 +130,14 @@ def test_paths_start_at_the_root_or_are_absolute(tmp_path):
   source = read_source(tmp_path / 'x.csv', root)
   assert [record.path for record in source.records] == [root / 'sub/a.jpg', elsewhere]
   assert [record.name for record in source.records] == ['sub/a.jpg', elsewhere.as_posix()]
+
+
+@pytest.mark.parametrize('rest', ['', 'x' * 200_000])
+def test_a_quote_that_is_never_closed_is_named_where_it_begins(tmp_path, rest):
+  rows = ''.join(f'{number}.jpg,a dog\n' for number in range(30))
+  (tmp_path / 'x.csv').write_text(f'path,title\na.jpg,"two\nlines"\nb.jpg,"a dog\n{rows}{rest}')
+  with pytest.raises(UserError, match=r'x.csv: line 4: .* \(a quote that is never closed\? read up to line 3\d\)'):
+    read_source(tmp_path / 'x.csv')
 
 
 @pytest.mark.parametrize('ending', ['csv', 'jsonl', 'json'])

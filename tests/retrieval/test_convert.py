@@ -318,3 +318,15 @@ def test_the_command_line_ends_in_one_line(tmp_path, golden, capsys):
   with pytest.raises(SystemExit, match='2'):
     cli.run(['convert', str(golden / 'model_best.pth'), '--output', str(tmp_path / 'run')])
   assert capsys.readouterr().err.count('\n') <= 1
+
+
+def test_many_views_of_few_bytes_are_refused_before_they_are_converted(tmp_path, scan_words):
+  image = image_encoder(np.random.default_rng(0))
+  raw = torch_files.tensor(np.zeros((1000, 1000), np.float32), 'shared')
+  views = {f'left.{number}': raw for number in range(3000)}  # 12 GB
+  model = [{**{name: torch_files.tensor(np.asarray(a, np.float32), name) for name, a in image.items()}, **views}, {}]
+  storages = {name: np.asarray(a, np.float32).tobytes() for name, a in image.items()} | {'shared': bytes(4_000_000)}
+  path = tmp_path / 'bomb.pth'
+  path.write_bytes(torch_files.zip_file(torch_files.program({'model': model}), storages))
+  with pytest.raises(UserError, match=r'its tensors have 12,000,\d+,\d+ bytes, expected at most 2 times the 4,'):
+    convert(path, tmp_path / 'run', vocabulary=scan_words, say=str)

@@ -172,3 +172,9 @@ def test_the_schema_names_every_route(client):
     '/api/about',
     '/pictures/{id}',
   }
+
+
+def test_head_asks_for_what_get_would_answer(client):
+  for address in ('/', '/api/about', '/api/pictures'):
+    asked, got = client.head(address), client.get(address)
+    assert (asked.status_code, asked.headers['content-type']) == (200, got.headers['content-type'])

@@ -69,6 +69,28 @@ def train_signalled(config, workdir, number: int, *, at: int | str) -> int:
   return stopped.value.code
 
 
+@pytest.mark.parametrize('at', [3, 13])
+def test_a_second_start_is_refused_and_the_first_goes_on_undisturbed(directory, config, whole_run, at):
+  """In the middle of updates, and while a checkpoint is being written."""
+  workdir, refused = directory / f'twice_{at}', []
+
+  def starting_again(steps, state, batch, step=loop.CompiledSteps.__call__):
+    if int(state.step) == at:
+      before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*.json')}
+      with pytest.raises(UserError, match=f'twice_{at}: another process writes there') as error:
+        loop.train(config, workdir)
+      assert before == {path: path.stat().st_mtime_ns for path in before}
+      refused.append(error)
+    return step(steps, state, batch)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop.CompiledSteps, '__call__', starting_again)
+    loop.train(config, workdir)
+  assert len(refused) == 1
+  assert_same_run(workdir, whole_run)
+  assert not (workdir / '.lock').exists()
+
+
 def test_stopped_wherever_it_is_it_ends_bitwise_the_same(directory, config, whole_run, capsys):
   workdir = directory / 'stopped'
   assert train_signalled(config, workdir, signal.SIGTERM, at='start') == EXIT_PREEMPTED == 75

@@ -14,6 +14,7 @@ from hrem_jax.data.demo.drawing import NUM_FEATURES, NUM_REGIONS, draw, library,
 from hrem_jax.data.demo.layout import PICTURE_SIZE
 from hrem_jax.data.demo.scenes import Sampler, Scene
 from hrem_jax.errors import UserError
+from hrem_jax.locks import only_writer
 
 FOLDER_NAME = 'demo_precomp'
 FORMAT = 2  # raise it whenever the same seed would give other bytes
@@ -163,9 +164,11 @@ def build(
     if progress:
       print(f'{folder}: already built, nothing to do')
     return folder
-  folder.parent.mkdir(parents=True, exist_ok=True)
   # A sibling, so that the move at the end is a rename; it removes itself when the build is interrupted.
-  with tempfile.TemporaryDirectory(prefix=f'.{FOLDER_NAME}-', dir=folder.parent) as temporary:
+  with (
+    only_writer(folder, beside=True),
+    tempfile.TemporaryDirectory(prefix=f'.{FOLDER_NAME}-', dir=folder.parent) as temporary,
+  ):
     unfinished = Path(temporary) / FOLDER_NAME
     (unfinished / 'pictures').mkdir(parents=True)
     _write_all(unfinished, sample_splits(counts, seed), progress)

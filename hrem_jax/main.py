@@ -71,6 +71,7 @@ def run() -> None:
       sys.exit(0 if end.code == 1 else end.code)  # absl ends --help with status 1, as if it were a mistake
 
   logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
+  hush()
   app.run(guarded_main, flags_parser=guarded_flags)
 
 

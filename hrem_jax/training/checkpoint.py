@@ -22,7 +22,6 @@ from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkp
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.guard import all_finite
-from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
@@ -59,7 +58,6 @@ class Checkpoints:
       todelete_subdir=DELETED,  # a run killed while it deletes leaves no half of a checkpoint
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
-    hush()
     self._all_finite = jax.jit(all_finite)
     self._thread, self._sealing = futures.ThreadPoolExecutor(1), []
     self._is_closing = threading.Event()
@@ -92,8 +90,8 @@ class Checkpoints:
     self._check_room(state)
     items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
-      self._manager.save(step, args=items, metrics=metrics)
-    if jax.process_index() == 0:
+      is_saved = self._manager.save(step, args=items, metrics=metrics)
+    if is_saved and jax.process_index() == 0:  # else there would be no end of waiting for its folder
       self._sealing.append(self._thread.submit(self._seal, self._folder / str(step)))
 
   def _check_room(self, state: TrainState) -> None:

@@ -24,6 +24,7 @@ from hrem_jax.commands import (
   transfer,
 )
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes, take_any_character
+from hrem_jax.training.orbax_noise import hush
 
 COMMANDS = (
   prepare_demo,
@@ -64,6 +65,7 @@ def run(argv: Sequence[str] | None = None) -> None:
   """Mistakes of the user end in one line and status 2."""
   logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
   take_any_character()
+  hush()
   parser = _parser()
   try:
     with refusals_are_mistakes():  # --help and --list print, too

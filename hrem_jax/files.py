@@ -89,16 +89,21 @@ def lock(file: IO) -> bool:
   return True
 
 
+def read_bytes(path: pathlib.Path) -> bytes:
+  """The content of a file; UserError where it cannot be read."""
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read: {error.strerror}') from error
+
+
 def read_text(path: pathlib.Path) -> str:
   """The text of a file.
 
   Raises:
     UserError: It cannot be read or is not UTF-8; the message names the first line that is not.
   """
-  try:
-    raw = path.read_bytes()
-  except OSError as error:
-    raise UserError(f'{path}: cannot be read: {error.strerror}') from error
+  raw = read_bytes(path)
   try:
     return raw.decode('utf-8-sig')  # Windows marks its files
   except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from ml_collections import config_flags
 from hrem_jax.command_line import CONFIG_HELP, DATA_HELP, parse
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes, take_any_character
 from hrem_jax.paths import local_path, run_folder
+from hrem_jax.training.orbax_noise import hush
 
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
 WORKDIR = flags.DEFINE_multi_string(
@@ -72,6 +73,7 @@ def run() -> None:
 
   take_any_character()
   logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
+  hush()
   app.run(guarded_main, flags_parser=guarded_flags)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from hrem_jax.data.features import open_array, repeats_each_image
 from hrem_jax.errors import UserError
 
+LONGEST_LINE = 2**16  # bytes of a caption or an id; the work of a tokenizer, and its memory, grow with it
 CAPTIONS_PER_IMAGE = 5  # of the field's files; own data may have any number
 
 
@@ -32,6 +33,9 @@ def examine_lines(path: pathlib.Path) -> tuple[list[str], list[str]]:
     return [], [f'{path}: no such file']
   lines, problems = [], []
   for number, line in enumerate(_content(path).split(b'\n'), start=1):
+    if len(line) > LONGEST_LINE:
+      problems.append(f'{path}: line {number} has {len(line):,} bytes, expected at most {LONGEST_LINE:,}')
+      line = line[: LONGEST_LINE // 4].decode('utf-8', errors='ignore').encode()  # what follows is not looked at
     try:
       lines.append(line.decode('utf-8').strip())
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -161,7 +162,7 @@ class RegionFeatures:
     with self.path.open('rb', buffering=0) as file:
       for place, row in zip(regions, rows, strict=True):
         file.seek(self._array.offset + range(len(self._array))[row] * place.nbytes)
-        if file.readinto(place) != place.nbytes:
+        if not _fill(file, place):
           raise UserError(f'{self.path}: ends within row {row} (counted from 0): was it changed meanwhile?')
     return regions
 
@@ -173,6 +174,17 @@ class RegionFeatures:
     if problems := num_regions_problems(path, counts, max_regions):
       raise UserError(problems[0])
     return counts
+
+
+def _fill(file: IO[bytes], array: np.ndarray) -> bool:
+  """Reads as many bytes as an array has; False where the file ends before. A system may give less than asked for."""
+  left = memoryview(array).cast('B')
+  while left:
+    count = file.readinto(left)
+    if not count:
+      return False
+    left = left[count:]
+  return True
 
 
 def repeats_each_image(array: np.ndarray, times: int, *, probes: int = 5) -> bool:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
+import tqdm
 from jaxtyping import Int
 from tokenizers import models, normalizers, pre_tokenizers
 
 from hrem_jax.data.bert_vocabulary import WHOLE, read_bert_vocabulary
+from hrem_jax.data.tokenizer_trial import panics_are_mistakes, read_tokenizer
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_text
 
@@ -45,7 +47,7 @@ class TextTokenizer:
   """
 
   def __init__(self, tokenizer: tokenizers.Tokenizer, *, source: str):
-    self._tokenizer = tokenizer
+    self._tokenizer, self._source = tokenizer, source
     tokenizer.no_padding()
     tokenizer.no_truncation()
     self.pad, self.start, self.end, self.unknown, self.mask = _special_tokens(tokenizer, source)
@@ -67,7 +69,8 @@ class TextTokenizer:
 
   def encode(self, captions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
     """For each caption its token numbers, without start and end, and the word that each token is a piece of."""
-    encodings = self._tokenizer.encode_batch(list(captions), add_special_tokens=False)
+    with panics_are_mistakes(self._source):
+      encodings = self._tokenizer.encode_batch(list(captions), add_special_tokens=False)
     return [(encoding.ids, self._words(encoding)) for encoding in encodings]
 
   def _words(self, encoding: tokenizers.Encoding) -> list[int]:
@@ -79,7 +82,8 @@ class TextTokenizer:
 
   def unknown_words(self, text: str) -> list[str]:
     """Those of a text that are not in the vocabulary, each once, as they are written there; no punctuation."""
-    encoding = self._tokenizer.encode(text, add_special_tokens=False)
+    with panics_are_mistakes(self._source):
+      encoding = self._tokenizer.encode(text, add_special_tokens=False)
     places = zip(encoding.ids, encoding.offsets, strict=True)
     words = dict.fromkeys(text[start:end] for number, (start, end) in places if number == self.unknown)
     return [word for word in words if any(map(str.isalnum, word))]
@@ -89,7 +93,8 @@ class TextTokenizer:
     if self._has_spaces:
       return ''.join(self.pieces(tokens)).replace(_SPACE, ' ').strip()
     if self.mask is None:
-      whole = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+      with panics_are_mistakes(self._source):
+        whole = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
       return whole.replace('</w>', ' ').strip()  # CLIP's end of a word
     first, *rest = self.pieces(tokens)
     return first + ''.join(piece.removeprefix('##') for piece in rest)
@@ -122,10 +127,12 @@ def _special_tokens(tokenizer: tokenizers.Tokenizer, source: str) -> list[int | 
 
 
 def from_json(text: str, *, source: str) -> TextTokenizer:
-  try:
-    return TextTokenizer(tokenizers.Tokenizer.from_str(text), source=source)
-  except Exception as error:  # the library raises bare Exception
-    raise UserError(f'{source}: not a tokenizer file: {error}') from error
+  """The tokenizer in the text of a file, tried in a process of its own first.
+
+  Raises:
+    UserError: It is damaged, cannot cut sentences, or has not the special tokens.
+  """
+  return TextTokenizer(read_tokenizer(text.encode(), source=source), source=source)
 
 
 def wordpiece(
@@ -215,13 +222,20 @@ class TokenizedCaptions:
 
 
 def tokenize(captions: Sequence[str], tokenizer: TextTokenizer, *, chunk: int = 20_000) -> TokenizedCaptions:
-  """Tokenises captions, a chunk at a time: the library's objects are many times larger than the numbers."""
-  tokens, words, lengths = [], [], []
-  for start in range(0, len(captions), chunk):
-    for caption_tokens, caption_words in tokenizer.encode(captions[start : start + chunk]):
-      tokens.append(np.asarray(caption_tokens, np.int32))
-      words.append(np.asarray(caption_words, np.int32))
-      lengths.append(len(caption_tokens))
-  flat = [np.concatenate(parts) if parts else np.zeros(0, np.int32) for parts in (tokens, words)]
+  """Tokenises captions, a chunk at a time: the library's objects are many times larger than the numbers.
+
+  What takes more than a few seconds shows a bar.
+  """
+  none = np.zeros(0, np.int32)
+  tokens, words, lengths = [none], [none], []
+  with tqdm.tqdm(total=len(captions), desc='captions to tokens', unit=' captions', delay=3, mininterval=1) as bar:
+    for start in range(0, len(captions), chunk):
+      encoded = tokenizer.encode(captions[start : start + chunk])
+      lengths += [len(caption_tokens) for caption_tokens, _ in encoded]
+      for column, parts in enumerate((tokens, words)):
+        numbers = itertools.chain.from_iterable(pair[column] for pair in encoded)
+        parts.append(np.fromiter(numbers, np.int32))
+      bar.update(len(encoded))
+  flat = [np.concatenate(parts) for parts in (tokens, words)]
   offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
   return TokenizedCaptions(*flat, offsets, num_special=tokenizer.num_special)

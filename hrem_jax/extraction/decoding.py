@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hrem_jax.errors import one_line
+from hrem_jax.extraction.jpeg_scans import MAX_SCANS, has_too_many_scans
+from hrem_jax.extraction.memory import PixelBudget, pixels_in_memory
 from hrem_jax.extraction.png_texts import without_long_texts
 from hrem_jax.extraction.records import PackedPicture
 
@@ -26,7 +28,14 @@ FORMATS = tuple(
   for name in ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000', 'AVIF', 'HEIF')
   if name in Image.OPEN  # AVIF is not in every build, HEIF an extra
 )
-MAX_PIXELS = 178_956_970  # where Pillow speaks of a bomb: half a gigabyte of RGB
+# A JPEG of more pixels is unpacked at a half, a quarter or an eighth of its sides, which needs no more memory; of other
+# formats there is no smaller form to unpack, and a few kB can hold gigabytes.
+REDUCED_PIXELS = 50_000_000
+MAX_PIXELS = 178_956_970  # of a JPEG: where Pillow speaks of a bomb
+MAX_PIXELS_OF_OTHERS = 100_000_000
+_ROOM = PixelBudget(max(pixels_in_memory(), 2 * REDUCED_PIXELS))
+FULL_SIZE = 'hrem_jax_full_size'  # in the `info` of a picture that was unpacked at a smaller size: that of its file
+_JPEGS = ('JPEG', 'MPO')
 MAX_RATIO = 100  # of the longer side to the shorter: a line resized to a square's shorter side would be a bomb, too
 
 
@@ -57,19 +66,29 @@ def open_picture(path: pathlib.Path | PackedPicture) -> Iterator[tuple[Image.Ima
   yield picture, digest
 
 
-def decode(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-  """The picture in an open file as RGB, turned as its EXIF says.
+def decode(file: BinaryIO, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+  """The picture in an open file as RGB, turned as its EXIF says; a JPEG over `REDUCED_PIXELS` at a smaller size.
+
+  Of several threads those wait whose pictures would take more memory together than there is.
 
   Args:
     file: Read from where it stands.
     max_pixels: Of a picture, at most; told by its header, before anything is unpacked.
+    formats: Those of FORMATS that are accepted.
 
   Raises:
     UnreadablePicture: It is damaged or cut off, of another kind, or of an absurd size (TooManyPixels).
   """
-  with _opened(file, max_pixels) as opened:
-    opened.load()
-    return to_rgb(_turned(opened))
+  with _opened(file, max_pixels, formats) as opened:
+    full_size = opened.size
+    if opened.format in _JPEGS and opened.width * opened.height > REDUCED_PIXELS:
+      opened.draft(None, _reduced(full_size))
+    with _ROOM.of(opened.width * opened.height):
+      opened.load()
+      picture = to_rgb(_turned(opened))
+    if opened.size != full_size:
+      picture.info[FULL_SIZE] = full_size
+    return picture
 
 
 def kind_of(file: BinaryIO) -> str:
@@ -78,16 +97,24 @@ def kind_of(file: BinaryIO) -> str:
   Raises:
     UnreadablePicture: As `decode` does, as far as the header tells.
   """
-  with _opened(file, MAX_PIXELS) as opened:
+  with _opened(file, MAX_PIXELS, FORMATS) as opened:
     return opened.format
 
 
 @contextlib.contextmanager
-def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Image.Image]:
   """Whatever is wrong with the file, also what is found out only inside, is an UnreadablePicture."""
+  start = file.tell()
   try:
-    with Image.open(without_long_texts(file), formats=FORMATS) as opened:
-      _check_size(*opened.size, max_pixels)
+    with Image.open(without_long_texts(file), formats=formats) as opened:
+      is_jpeg = opened.format in _JPEGS
+      _check_size(*opened.size, max_pixels if is_jpeg else min(max_pixels, MAX_PIXELS_OF_OTHERS))
+      if is_jpeg:
+        position = file.tell()
+        file.seek(start)
+        if has_too_many_scans(file):
+          raise UnreadablePicture(f'a JPEG of more than {MAX_SCANS} scans')
+        file.seek(position)
       yield opened
   except UnreadablePicture:
     raise
@@ -95,7 +122,7 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     raise TooManyPixels(_reason(error)) from error
   except Image.UnidentifiedImageError as error:
     is_empty = not file.seek(0, io.SEEK_END)
-    raise UnreadablePicture('empty' if is_empty else f'not one of {", ".join(FORMATS)}, or damaged') from error
+    raise UnreadablePicture('empty' if is_empty else f'not one of {", ".join(formats)}, or damaged') from error
   except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, OverflowError and more
     raise UnreadablePicture(_reason(error)) from error
 
@@ -123,6 +150,12 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
   else:
     scaled = (values - low) / max(high - low, np.finfo(np.float64).tiny) * 255
   return np.rint(scaled).astype(np.uint8)
+
+
+def _reduced(size: tuple[int, int]) -> tuple[int, int]:
+  """The smallest size at which a JPEG has to be unpacked so that it has no more than `REDUCED_PIXELS`."""
+  divisor = next((d for d in (1, 2, 4) if size[0] * size[1] <= REDUCED_PIXELS * d * d), 8)
+  return size[0] // divisor, size[1] // divisor
 
 
 def _turned(picture: Image.Image) -> Image.Image:

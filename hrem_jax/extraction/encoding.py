@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from hrem_jax.errors import UserError
-from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
+from hrem_jax.extraction.decoding import FULL_SIZE, UnreadablePicture, open_picture
 from hrem_jax.extraction.lookalikes import signature
 from hrem_jax.extraction.picture_encoders import PictureEncoder
 from hrem_jax.extraction.records import Record
@@ -96,6 +96,8 @@ class PictureReader:
       with open_picture(record.path) as (picture, digest):
         pixels = np.asarray(self._preprocessing(picture), np.float32)
         outcome = {'size': list(picture.size), 'sha256': digest, 'signature': signature(picture).hex()}
+        if full_size := picture.info.get(FULL_SIZE):
+          outcome['reduced_from'] = list(full_size)
     except UnreadablePicture as error:
       return {'problem': str(error)}, None
     if self._size:

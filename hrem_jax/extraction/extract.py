@@ -178,6 +178,8 @@ def _write(
   write_lines(workshop.result / SKIPPED, (f'{name}\t{reason}' for name, reason in assembly.skipped))
   counts = {split.name: {'pictures': len(split.rows), 'captions': split.num_captions} for split in assembly.splits}
   found = {'counts': counts, 'skipped': len(assembly.skipped), 'look_alikes': assembly.num_look_alikes}
+  if reduced := sum('reduced_from' in outcome for outcome in outcomes):
+    found['unpacked_at_a_smaller_size'] = reduced  # JPEGs of very many pixels
   write_provenance(workshop.result, settings | found)
   return settings | found, assembly.notes
 
@@ -198,6 +200,8 @@ def format_table(extracted: Extracted) -> str:
     lines.append(f'embeddings of size {features["embedding_size"]}')
   if provenance['look_alikes']:
     lines.append(f'{provenance["look_alikes"]:,} pictures look like another one; they are in one split with it')
+  if reduced := provenance.get('unpacked_at_a_smaller_size'):
+    lines.append(f'{reduced:,} JPEGs of more than 50 million pixels were unpacked at a smaller size')
   if provenance['skipped']:
     lines.append(f'{provenance["skipped"]:,} could not be read: {extracted.folder / SKIPPED}')
   return '\n'.join([f'{extracted.folder}', *lines, *(f'note: {note}' for note in extracted.notes)])

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import BinaryIO, Protocol
 
+from hrem_jax.data.captions import LONGEST_LINE
 from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
 from hrem_jax.paths import expand_home
@@ -52,6 +53,16 @@ class Source:
   path: pathlib.Path
   records: list[Record]
   notes: list[str] = dataclasses.field(default_factory=list)  # what a person should know
+
+  def __post_init__(self):
+    """Raises UserError where a caption is longer than what will be read again."""
+    for record in self.records:
+      for caption in record.captions:
+        if len(caption) > LONGEST_LINE // 4 and len(caption.encode()) > LONGEST_LINE:
+          raise UserError(
+            f'{self.path}: a caption of {record.name!r} has {len(caption.encode()):,} bytes, expected at most '
+            f'{LONGEST_LINE:,}'
+          )
 
   def digest(self) -> str:
     """SHA-256 of everything that the source says, and of the sizes of the picture files."""

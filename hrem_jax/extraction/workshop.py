@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from hrem_jax.data.provenance import differences
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import read_json_object, write_text
 from hrem_jax.locks import only_writer
 
 SUFFIX = '.unfinished'
@@ -81,7 +81,7 @@ class Workshop:
     if not path.is_file():
       write_text(path, json.dumps(settings, indent=2) + '\n')
       return
-    changed = differences(json.loads(path.read_text('utf-8')), settings)
+    changed = differences(read_json_object(path), settings)
     if changed:
       raise UserError(
         f'{self.folder}: was begun with other settings ({"; ".join(changed)}); give the old ones to go on, or remove '
@@ -101,7 +101,19 @@ class Workshop:
     if len(whole) < len(content):
       with path.open('r+b') as file:
         file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = enumerate(whole.splitlines(), start=1)
+    return [_outcomes(line, f'{path}: line {number}') for number, line in lines]
+
+
+def _outcomes(line: bytes, place: str) -> list[dict]:
+  """What a line of the journal says of a chunk; UserError, `place` naming the line, where it is none."""
+  try:
+    outcomes = json.loads(line)
+  except (ValueError, RecursionError):
+    outcomes = None
+  if not isinstance(outcomes, list) or not all(isinstance(outcome, dict) for outcome in outcomes):
+    raise UserError(f'{place} is damaged, expected what is done; remove the folder to begin anew')
+  return outcomes
 
 
 def remove_rest(folder: pathlib.Path, names: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ class TextTower(nn.Module):
     if packing is None:
       texts, places = words, self._pooled_at(tokens)
     else:
-      texts, places = unpack(words, packing), jnp.sum(packing.mask, axis=2).ravel() - 1
+      texts, places = unpack(words, packing), self._pooled_at(unpack(jnp.asarray(tokens)[..., None], packing)[..., 0])
     pooled = projection(texts[jnp.arange(len(texts)), places])
     return TextFeatures(words, l2_normalize(pooled.astype(jnp.promote_types(pooled.dtype, jnp.float32))))
 

@@ -10,7 +10,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Shaped
 
 
 @flax.struct.dataclass
@@ -45,7 +45,7 @@ def caption_starts(packing: Packing, *, reverse: bool = False) -> Bool[Array, 'p
   return (captions != jnp.roll(captions, step, axis=1)).at[:, -1 if reverse else 0].set(True)
 
 
-def unpack(rows: Float[Array, 'p l d'], packing: Packing) -> Float[Array, 't w d']:
+def unpack(rows: Shaped[Array, 'p l d'], packing: Packing) -> Shaped[Array, 't w d']:
   """One caption per row, in the order of the batch; padding is zero and has no gradient."""
   num_groups, num_captions, width = packing.index.shape
   groups = rows.reshape(num_groups, -1, rows.shape[-1])

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Int
 from tokenizers import normalizers
 
 from hrem_jax.data.tokenizer import TextTokenizer, from_json
-from hrem_jax.errors import UserError, one_line
-from hrem_jax.files import read_json_object, read_text
+from hrem_jax.data.tokenizer_trial import panics_are_mistakes, read_tokenizer
+from hrem_jax.errors import UserError
+from hrem_jax.files import read_bytes, read_json_object
 from hrem_jax.ports.json_settings import Settings
-from hrem_jax.ports.sentencepiece_model import read_sentencepiece
 
 _CLIP_TOKENS = {'bos_token': '<|startoftext|>', 'eos_token': '<|endoftext|>', 'pad_token': '<|endoftext|>'}
 _SIGLIP_TOKENS = {'eos_token': '</s>', 'pad_token': '</s>', 'do_lower_case': True}
@@ -58,7 +58,8 @@ class TowerTokenizer:
 
   def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, 't w'], Bool[np.ndarray, 't w']]:
     """Tokens, and where they are the text's (start and end included): False is padding."""
-    encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    with panics_are_mistakes('the tokenizer of a text tower'):
+      encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
     tokens = np.full((len(texts), self.width), self.pad, np.int32)
     mask = np.zeros(tokens.shape, bool)
     room = self.width - len(self._before) - len(self._after)
@@ -130,17 +131,13 @@ def _read_pieces(folder: pathlib.Path, *, is_first_siglip: bool) -> tuple[pathli
   """The file with the vocabulary, and what it says. The published program of the first SigLIP reads `spiece.model`."""
   path, original = folder / 'tokenizer.json', folder / 'spiece.model'
   if is_first_siglip and original.is_file():
-    return original, read_sentencepiece(original)
+    return original, read_tokenizer(read_bytes(original), source=str(original), kind='sentencepiece')
   if not path.is_file():
     raise UserError(
       f'{path}: no such file{" (nor spiece.model)" if is_first_siglip else ""}; on a machine with transformers, '
       "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it from the folder's vocabulary"
     )
-  text = read_text(path)
-  try:
-    return path, tokenizers.Tokenizer.from_str(text)
-  except Exception as error:  # the library raises bare Exception
-    raise UserError(f'{path}: not a tokenizer file: {one_line(error)}') from error
+  return path, read_tokenizer(read_bytes(path), source=str(path))
 
 
 def _cleaning(family: str, settings: Settings) -> list[normalizers.Normalizer]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from importlib.resources import files
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -14,10 +15,11 @@ from starlette.types import ASGIApp
 
 from hrem_jax.errors import UserError, one_line
 from hrem_jax.search.searcher import Searcher
+from hrem_jax.serving import limits
 from hrem_jax.serving.gallery import Gallery
 from hrem_jax.serving.guards import Guards
 from hrem_jax.serving.routes import Service, routes
-from hrem_jax.serving.searches import Busy, Searches
+from hrem_jax.serving.searches import Busy, Places, Searches
 
 LOCAL_HOSTS = ('localhost', '127.0.0.1', '::1')
 _PAGE = {
@@ -46,11 +48,19 @@ def create_application(
     gallery: Tells the folders of the picture files; nothing outside them is ever read.
     model: What made the index, for people.
     hosts, is_any_address: Of `Guards`.
-    searches: The places for searches.
+    searches: The places for searches by text and by id.
   """
   # The documentation that FastAPI would serve loads its scripts from elsewhere; /openapi.json says the same.
   app = FastAPI(title='hrem_jax', docs_url=None, redoc_url=None, redirect_slashes=False)
-  app.state.service = Service(searcher, Gallery(gallery), model, searches or Searches())
+  app.state.service = Service(
+    searcher,
+    Gallery(gallery),
+    model,
+    searches or Searches(),
+    Searches(limits.UPLOADS_AT_ONCE, limits.UPLOADS_WAITING),
+    Places(limits.ARRIVING, limits.ARRIVING_OF_ONE),
+    anyio.CapacityLimiter(limits.FILES_AT_ONCE),
+  )
   for error, answer in _ANSWERS.items():
     app.add_exception_handler(error, answer)
   app.include_router(routes)
@@ -81,8 +91,15 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
 
 
 def _impossible(request: Request, error: UserError) -> JSONResponse:
-  """Messages name files; whoever asks over the network needs no more of them than their last part."""
-  return _error(422, re.sub(r'\S*/', '', one_line(error)))
+  return _error(422, without_folders(one_line(error)))
+
+
+def without_folders(message: str) -> str:
+  """Messages name files; whoever asks over the network needs no more of them than their last part.
+
+  The folders of an absolute path may hold spaces; it ends where a message goes on.
+  """
+  return re.sub(r'\S*/', '', re.sub(r"""(?<![^\s'"(=])/[^:;,'"()]*/""", '', message))
 
 
 def _busy(request: Request, error: Busy) -> JSONResponse:

@@ -3,15 +3,17 @@
 from importlib.metadata import version
 from typing import Annotated, NamedTuple
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from hrem_jax.errors import UserError
 from hrem_jax.search.searcher import Hit, Searcher
 from hrem_jax.serving.answers import About, Error, Page, Picture, Results, found, picture_of
-from hrem_jax.serving.gallery import Gallery
+from hrem_jax.serving.gallery import Gallery, PictureFile
 from hrem_jax.serving.limits import MAX_ID, MAX_PAGE, MAX_RESULTS, MAX_START, MAX_TEXT, MAX_UPLOAD
-from hrem_jax.serving.searches import Searches
+from hrem_jax.serving.searches import Places, Searches
 from hrem_jax.serving.uploads import decode_upload, read_upload
 
 
@@ -21,7 +23,10 @@ class Service(NamedTuple):
   searcher: Searcher
   gallery: Gallery
   model: str
-  searches: Searches
+  searches: Searches  # by text and by id
+  uploads: Searches  # by a picture that is here: its decoding must not make a text wait
+  arriving: Places  # for pictures that are on their way
+  files: anyio.CapacityLimiter  # of picture files in memory
 
 
 def _service(request: Request) -> Service:
@@ -57,9 +62,10 @@ async def search_by_text(
 )
 async def search_by_picture(request: Request, service: Serving, count: Count = 30) -> Results:
   """The pictures that are most similar to the one in the body of the request."""
-  with service.searches.place():
+  with service.arriving.of(request.client.host if request.client else ''):
     content = await read_upload(request)
-    hits = await service.searches.compute(_nearest_to_upload, service.searcher, content, count)
+  with service.uploads.place():
+    hits = await service.uploads.compute(_nearest_to_upload, service.searcher, content, count)
   return Results([found(hit) for hit in hits])
 
 
@@ -111,13 +117,17 @@ def about(service: Serving) -> About:
   response_class=Response,
   responses=_errors(403, 404, 422) | {200: {'content': {'image/*': {}}, 'description': 'The file.'}},
 )
-def picture_file(service: Serving, id: Id) -> Response:
+async def picture_file(service: Serving, id: Id) -> Response:
   """The file of a picture of the index, at most 512 pixels large unless `extract` was told otherwise."""
-  path = _item(service, id).picture
-  file = service.gallery.open(path) if path else None
+  file = await anyio.to_thread.run_sync(_open_file, service, id, limiter=service.files)
   if file is None:
     raise HTTPException(404, f'no file to show of the picture {id[:80]!r}')
   return Response(file.content, media_type=file.kind, headers={'Cache-Control': 'private, max-age=600'})
+
+
+def _open_file(service: Service, id: str) -> PictureFile | None:
+  path = _item(service, id).picture
+  return service.gallery.open(path) if path else None
 
 
 def _item(service: Service, id: str) -> Hit:

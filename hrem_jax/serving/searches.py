@@ -1,5 +1,6 @@
-"""A few searches at once, a few more that wait, and no more."""
+"""A few searches at once, a few more that wait, and no more; nobody holds a place while bytes are on their way."""
 
+import collections
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -16,8 +17,31 @@ class Busy(Exception):
   """All places are taken."""
 
 
+class Places:
+  """Room for a few at once, in all and of one address."""
+
+  def __init__(self, most: int, most_of_one: int):
+    self._free, self._most_of_one = most, most_of_one
+    self._taken: collections.Counter[str] = collections.Counter()
+
+  @contextlib.contextmanager
+  def of(self, address: str) -> Iterator[None]:
+    """Raises Busy where there is none left. Called in the event loop only, which makes the counting safe."""
+    if not self._free or self._taken[address] >= self._most_of_one:
+      raise Busy
+    self._free -= 1
+    self._taken[address] += 1
+    try:
+      yield
+    finally:
+      self._free += 1
+      self._taken[address] -= 1
+      if not self._taken[address]:
+        del self._taken[address]
+
+
 class Searches:
-  """Places for searches: a request takes one before its upload is read, and keeps it until it has its answer.
+  """Places for searches: a request takes one when all that it needs is here, and keeps it until it has its answer.
 
   Args:
     at_once: Searches that compute, each in a thread.

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from hrem_jax.errors import UserError, say
+from hrem_jax.serving.protocol import BoundedProtocol
 
 _KEEP_ALIVE = 30  # seconds
 _FAREWELL = 10  # seconds for requests under way when it ends
@@ -72,6 +73,7 @@ def address_of(bound: socket.socket) -> str:
 def make_server(application: ASGIApp) -> uvicorn.Server:
   configuration = uvicorn.Config(
     application,
+    http=BoundedProtocol,
     log_config=None,
     access_log=False,  # it would write down what people look for
     server_header=False,

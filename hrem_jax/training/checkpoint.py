@@ -23,7 +23,6 @@ from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
 from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.checkpoint_faults import none_is_whole, set_aside, system_reason
 from hrem_jax.training.guard import all_finite
-from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
@@ -67,7 +66,6 @@ class Checkpoints:
       else DELETED,  # a run killed while it deletes leaves no half of a checkpoint
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
-    hush()
     self._all_finite = jax.jit(all_finite)
     self._thread, self._sealing = futures.ThreadPoolExecutor(1), []
     self._is_closing = threading.Event()
@@ -101,8 +99,9 @@ class Checkpoints:
     self._check_room(state)
     items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
-      self._manager.save(step, args=items, metrics=metrics)
-    if jax.process_index() == 0 and not self._in_bucket:  # a bucket has checksums of its own
+      is_saved = self._manager.save(step, args=items, metrics=metrics)
+    # Not saved: there would be no end of waiting for its folder. A bucket has checksums of its own.
+    if is_saved and jax.process_index() == 0 and not self._in_bucket:
       self._sealing.append(self._thread.submit(self._seal, self._folder / str(step)))
 
   def _check_room(self, state: TrainState) -> None:

@@ -8,7 +8,7 @@ import traceback
 
 @functools.cache  # once per process, and for good: some threads find out when all is over
 def hush() -> None:
-  """Other messages, those of Orbax too, stay."""
+  """Other messages, those of Orbax too, stay. Programs of ours call it: it is for the whole process."""
   for name in ('absl', 'asyncio'):
     logging.getLogger(name).addFilter(_is_news)
   others = sys.unraisablehook

@@ -12,6 +12,7 @@ from hypothesis import strategies
 
 from hrem_jax import cli
 from hrem_jax.data import check_split
+from hrem_jax.data.captions import examine_lines
 from hrem_jax.data.check import examine, format_counts, split_names
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.data.sources import precomputed_folders
@@ -400,6 +401,18 @@ def test_captions_longer_than_the_widest_bucket_are_a_warning(folder):
     f'{folder}/dev_caps.txt: line 9 has 10 words, start and end included; the widest bucket holds 9, '
     'the others are cut off'
   ]
+
+
+def test_a_caption_of_endless_length_is_a_problem_and_not_looked_into(folder, monkeypatch):
+  path = folder / 'train_caps.txt'
+  lines = path.read_text().splitlines()
+  path.write_text('\n'.join(['a dog ' * 20_000, *lines[1:]]) + '\n')
+  problem = f'{path}: line 1 has 120,000 bytes, expected at most 65,536'
+  assert problem in examine(folder, widest=10**6).problems
+  with pytest.raises(UserError, match=problem):
+    load_split(folder, 'train')
+  _, problems = examine_lines(path)
+  assert problems == [problem]
 
 
 def test_values_far_outside_the_others_are_a_warning(folder):

@@ -1,8 +1,13 @@
 """The conventions of the field's files, and one clear error for each way to be wrong."""
 
+import io
+import pathlib
+
 import numpy as np
 import pytest
+import synthetic
 
+from hrem_jax.data.features import RegionFeatures
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 
@@ -186,3 +191,26 @@ def test_embeddings_that_cannot_be(tmp_path, embeddings, message):
     np.save(tmp_path / 'train_embeddings.npy', embeddings)
   with pytest.raises(UserError, match=message):
     load_split(tmp_path, 'train').features.extra('embeddings', np.array([2, 1]))
+
+
+def test_a_file_system_may_give_less_than_is_asked_for(tmp_path, monkeypatch):
+  """A short read is no damage; the end of the file is."""
+  synthetic.write_split(tmp_path, 'dev', 5, seed=1)
+  features = RegionFeatures(tmp_path / 'dev_ims.npy')
+  expected, _ = features.rows(np.arange(5))
+  opened = pathlib.Path.open
+
+  class Short(io.FileIO):
+    def readinto(self, place):
+      return super().readinto(memoryview(place)[:50])
+
+  monkeypatch.setattr(
+    pathlib.Path,
+    'open',
+    lambda path, *a, **k: Short(path) if (path.name, *a) == ('dev_ims.npy', 'rb') else opened(path, *a, **k),
+  )
+  np.testing.assert_array_equal(features.rows(np.arange(5))[0], expected)
+  content = (tmp_path / 'dev_ims.npy').read_bytes()
+  (tmp_path / 'dev_ims.npy').write_bytes(content[:-1])
+  with pytest.raises(UserError, match='ends within row 4'):
+    features.rows(np.arange(5))

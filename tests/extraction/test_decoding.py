@@ -1,9 +1,11 @@
 """Any picture file to RGB, and any other file to a reason."""
 
+import concurrent.futures
 import io
 import pathlib
 import struct
 import tempfile
+import time
 import zlib
 
 import hypothesis
@@ -14,7 +16,10 @@ from hypothesis import strategies
 from PIL import Image, PngImagePlugin
 
 import hrem_jax
-from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
+from hrem_jax.extraction import decoding
+from hrem_jax.extraction.decoding import FULL_SIZE, TooManyPixels, UnreadablePicture, decode, open_picture
+from hrem_jax.extraction.jpeg_scans import has_too_many_scans
+from hrem_jax.extraction.memory import PixelBudget, pixels_in_memory
 from hrem_jax.extraction.png_texts import without_long_texts
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::PIL.Image.DecompressionBombWarning')
@@ -219,3 +224,71 @@ def test_damaged_files_are_read_or_refused(kind, changes, kept):
 def test_whole_files_of_all_kinds_are_read():
   for kind in KINDS:
     assert Image.open(io.BytesIO(WHOLE[kind])).size == (20, 15)
+
+
+def progressive(picture: Image.Image, last_scan_again: int) -> bytes:
+  """A progressive JPEG whose last scan stands there so many times more."""
+  stream = io.BytesIO()
+  picture.save(stream, 'JPEG', progressive=True)
+  content = stream.getvalue()
+  last = content.rindex(b'\xff\xda')
+  return content[:-2] + content[last:-2] * last_scan_again + content[-2:]
+
+
+def test_a_jpeg_with_scan_after_scan_is_not_unpacked(monkeypatch):
+  """Each costs as much as the picture and a few bytes in the file; encoders make about ten."""
+  picture = small_pictures.random_picture(3).resize((96, 80))
+  assert decode(io.BytesIO(progressive(picture, 20))).size == (96, 80)
+  many = progressive(picture, 100)
+  monkeypatch.setattr(decoding, 'to_rgb', lambda _: pytest.fail('it was unpacked'))
+  with pytest.raises(UnreadablePicture, match='a JPEG of more than 100 scans'):
+    decode(io.BytesIO(many))
+
+
+def test_marks_of_scans_in_other_parts_are_none():
+  """A comment, and a picture within the picture's EXIF block, hold what looks like scans."""
+  stream = io.BytesIO()
+  small_pictures.random_picture(3).save(
+    stream, 'JPEG', comment=b'\xff\xda\x00\x02' * 500, exif=b'Exif\0\0' + b'\xff\xda' * 500
+  )
+  assert not has_too_many_scans(stream.seek(0) or stream)
+  assert stream.tell() == 0
+  assert not has_too_many_scans(io.BytesIO(b'\xff\xd8'))
+  assert has_too_many_scans(io.BytesIO(b'\xff\xd8' + b'\xff\xda\0\2..\xff\0\xff\xd3' * 101))
+
+
+def test_a_jpeg_of_many_pixels_is_unpacked_at_a_smaller_size(monkeypatch):
+  stream = io.BytesIO()
+  picture = small_pictures.random_picture(3).resize((400, 240))
+  picture.save(stream, 'JPEG')
+  whole = decode(io.BytesIO(stream.getvalue()))
+  assert whole.size == (400, 240)
+  assert FULL_SIZE not in whole.info
+  for most, size in ((400 * 240, (400, 240)), (400 * 240 - 1, (200, 120)), (7000, (100, 60)), (1, (50, 30))):
+    monkeypatch.setattr(decoding, 'REDUCED_PIXELS', most)
+    smaller = decode(io.BytesIO(stream.getvalue()))
+    assert smaller.size == size
+    assert smaller.info.get(FULL_SIZE) == (None if size == (400, 240) else (400, 240))
+    difference = np.asarray(smaller, float) - np.asarray(whole.resize(size, Image.Resampling.BOX), float)
+    assert np.abs(difference).mean() < 12
+  stream = io.BytesIO()
+  picture.save(stream, 'PNG')
+  monkeypatch.setattr(decoding, 'MAX_PIXELS_OF_OTHERS', 50_000)
+  with pytest.raises(TooManyPixels, match='400 x 240 pixels, more than 50,000'):
+    decode(io.BytesIO(stream.getvalue()))
+
+
+def test_pictures_that_do_not_fit_into_the_memory_together_wait():
+  budget, inside, most = PixelBudget(10), [], []
+
+  def unpack(pixels: int) -> None:
+    with budget.of(pixels):
+      inside.append(min(pixels, 10))
+      most.append(sum(inside))
+      time.sleep(0.001)
+      inside.remove(min(pixels, 10))
+
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(unpack, [3, 4, 10, 1, 99, 6, 5, 5, 2] * 5))
+  assert max(most) <= 10
+  assert pixels_in_memory(1.0) > pixels_in_memory(0.5) > 10**6

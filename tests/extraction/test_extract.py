@@ -23,8 +23,10 @@ from hrem_jax.errors import UserError
 from hrem_jax.extraction import encoding, workshop
 from hrem_jax.extraction import extract as extraction
 from hrem_jax.extraction.extract import Options, extract, format_table
+from hrem_jax.extraction.records import Record, Source
 from hrem_jax.extraction.sources import read_source
 from hrem_jax.extraction.splits import SplitRule
+from hrem_jax.extraction.workshop import Workshop
 from hrem_jax.locks import only_writer
 from hrem_jax.ops.grids import pool_boxes
 
@@ -503,3 +505,27 @@ def test_names_that_are_no_text_are_skipped_and_listed_like_others(encoder, tmp_
   assert (result.folder / 'skipped.txt').read_text().startswith('x.jpg\tnot one of JPEG')
   again = extract(read_source(folder), encoder, tmp_path, options=Options(rule=rule), progress=False)
   assert again.notes[-1].endswith('nothing to do')
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('settings.json', '{"format": ', 'settings.json: not JSON'),
+    ('settings.json', '[1]', 'settings.json: JSON of type list, expected an object'),
+    ('journal.jsonl', '[{"size": [1, 2]}]\n{"a\n', 'journal.jsonl: line 2 is damaged, expected what is done'),
+    ('journal.jsonl', '[3]\n', 'journal.jsonl: line 1 is damaged'),
+    ('journal.jsonl', '{}\n', 'journal.jsonl: line 1 is damaged'),
+  ],
+)
+def test_a_damaged_workshop_is_named(tmp_path, name, content, message):
+  """What a stop left, and something else then changed."""
+  with Workshop(tmp_path / 'x.unfinished', {'format': 1}, {}):
+    pass
+  (tmp_path / 'x.unfinished' / name).write_text(content)
+  with pytest.raises(UserError, match=message):
+    Workshop(tmp_path / 'x.unfinished', {'format': 1}, {})
+
+
+def test_a_caption_of_endless_length_is_named(tmp_path):
+  with pytest.raises(UserError, match=r"table.csv: a caption of 'a.jpg' has 80,000 bytes, expected at most 65,536"):
+    Source('table', tmp_path / 'table.csv', [Record(tmp_path / 'a.jpg', 'a.jpg', ('a dog', 'x' * 80_000), None)])

@@ -14,6 +14,7 @@ from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import lay_out, pack_rows
 from hrem_jax.methods.hrem import HREM
 from hrem_jax.methods.registry import build_method, init_variables
+from hrem_jax.models.pre_norm import LayerSizes
 from hrem_jax.models.text_tower import TextTower
 from hrem_jax.models.tower_encoders import tower_settings
 from hrem_jax.models.vision_tower import VisionTower
@@ -183,6 +184,25 @@ def test_half_precision_is_the_same_up_to_rounding():
   found, expected = half(variables, inputs).embedding, started.images(variables, inputs).embedding
   assert found.dtype == np.float32
   assert_allclose(found, expected, atol=0.03)
+
+
+@pytest.mark.parametrize('end_token', [49, None])
+def test_a_text_that_holds_its_end_token_twice_is_pooled_at_the_first(end_token):
+  """So does the published program, whether its settings name the token or mean the largest number; packed or not."""
+  layers = LayerSizes(
+    hidden_size=6, num_layers=1, num_heads=2, intermediate_size=7, activation='gelu', norm_epsilon=1e-5
+  )
+  tower = TextTower(layers, vocab_size=50, max_positions=8, projection_size=5, causal=True, end_token=end_token)
+  texts = [[48, 3, 49], [48, 3, 49, 7, 49], [48, 5, 6, 49]]
+  lengths = np.array(list(map(len, texts)))
+  tokens, mask = np.full((3, 8), 49, np.int32), np.arange(8) < lengths[:, None]
+  tokens[mask] = np.concatenate(texts)
+  variables = tower.init(jax.random.key(0), tokens)
+  expected = tower.apply(variables, tokens).embedding
+  assert_allclose(expected[0], expected[1], rtol=1e-6)  # causal: what comes after the first end changes nothing
+  layout = lay_out(lengths, num_groups=1, row_width=12, min_rows=1)
+  packed, _, packing = pack_rows(tokens, mask, layout, pad=49)
+  assert_allclose(tower.apply(variables, packed, packing).embedding, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_packed_texts_of_a_causal_tower_are_the_same():

@@ -5,6 +5,7 @@ import serving_world
 from starlette.testclient import TestClient
 
 from hrem_jax.serving import server
+from hrem_jax.serving.application import without_folders
 from hrem_jax.serving.guards import HEADERS, Guards
 
 
@@ -75,3 +76,17 @@ def test_a_form_of_another_site_is_no_upload(client):
     response = client.post('/api/search', content=b'x', headers={'Content-Type': kind})
     serving_world.check(response)
     assert response.status_code == 415
+
+
+@pytest.mark.parametrize(
+  ('message', 'shown'),
+  [
+    ('/home/me/My Photos/of 2020/x.npy: cut off', 'x.npy: cut off'),
+    ("'/home/me/My Photos/x.npy' and '/data/y z/q.npy' differ", "'x.npy' and 'q.npy' differ"),
+    ('found (/srv/a b/c.json), expected text and/or pictures', 'found (c.json), expected text or pictures'),
+    ('run/config.json: no such file', 'config.json: no such file'),
+    ('a query without words', 'a query without words'),
+  ],
+)
+def test_folders_are_nobodys_business(message, shown):
+  assert without_folders(message) == shown

@@ -286,3 +286,17 @@ def test_parameters_that_are_not_finite_are_never_saved(parts, tmp_path):
   with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=message):
     checkpoints.save(dataclasses.replace(state, params=broken), None, None)
   assert step_folders(tmp_path / 'checkpoints') == []
+
+
+def test_a_step_that_orbax_does_not_save_is_not_waited_for(parts, tmp_path, monkeypatch):
+  """Its folder never comes; the wait for it had no end."""
+
+  class Position:
+    def get_state(self):
+      return {}
+
+  with Checkpoints(tmp_path) as checkpoints:
+    monkeypatch.setattr(checkpoints._manager, 'save', lambda *_, **options: False)
+    checkpoints.save(parts[2], Position(), None)
+    checkpoints.wait()
+  assert step_folders(tmp_path / 'checkpoints') == []

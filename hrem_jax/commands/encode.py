@@ -10,7 +10,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--data', type=pathlib.Path, required=True, help='NAME_precomp, as `extract` wrote it, or a folder with it'
   )
-  parser.add_argument('--index', type=pathlib.Path, required=True, help='folder of the index; made if missing')
+  parser.add_argument('--index', required=True, help='file of the index; made if missing')
   parser.add_argument(
     '--encoder',
     type=pathlib.Path,
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
   done = encode(
     encoder,
     arguments.data,
-    arguments.index.expanduser(),
+    arguments.index,
     splits=None if arguments.split is None else [name for name in arguments.split.split(',') if name],
     dtype=arguments.dtype,
     picture_encoder=arguments.encoder if with_run else None,

@@ -6,7 +6,7 @@ import pathlib
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('search', help='find the pictures of an index nearest to a sentence or a picture')
-  parser.add_argument('index', type=pathlib.Path)
+  parser.add_argument('index', help='a file that `encode` wrote')
   query = parser.add_mutually_exclusive_group()
   query.add_argument('--text', help='a sentence')
   query.add_argument('--image', type=pathlib.Path, help='a picture file')

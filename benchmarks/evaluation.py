@@ -24,7 +24,8 @@ from hrem_jax.configuration import default_config
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
 from hrem_jax.models.hrem import HREM, build_model, init_variables
 from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.protocols import protocol_metrics
+from hrem_jax.retrieval.scores import DotScores
 from hrem_jax.sharding import data_mesh, replicate
 
 NUM_IMAGES, TEXTS_PER_IMAGE, SIZE = 5_000, 5, 1024
@@ -40,8 +41,8 @@ def ranking(rounds: int) -> Iterator[Figure]:
   times = in_turns(
     {
       'product': lambda: images @ texts.T,
-      '5K': lambda: evaluate(images, texts, owner, protocol='coco_5k'),
-      'coco': lambda: evaluate(images, texts, owner, protocol='coco'),
+      '5K': lambda: protocol_metrics(DotScores(images, texts), owner, protocol='coco_5k'),
+      'coco': lambda: protocol_metrics(DotScores(images, texts), owner, protocol='coco'),
     },
     rounds,
   )
@@ -49,7 +50,7 @@ def ranking(rounds: int) -> Iterator[Figure]:
   yield Figure('ranking COCO 5K: times the product', ratio(times, '5K', 'product'), 'x', at_most=1.3, note=note)
   yield Figure('ranking 5K and five folds: times the product', ratio(times, 'coco', 'product'), 'x')
   tracemalloc.start()
-  evaluate(images, texts, owner, protocol='coco_5k')
+  protocol_metrics(DotScores(images, texts), owner, protocol='coco_5k')
   peak, whole = tracemalloc.get_traced_memory()[1], 4 * len(images) * len(texts)
   tracemalloc.stop()
   note = f'{peak / 1e6:.0f} MB; all scores are {whole / 1e6:.0f} MB'

@@ -35,7 +35,8 @@ from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
 from hrem_jax.ops import relations
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.protocols import protocol_metrics
+from hrem_jax.retrieval.scores import DotScores
 
 BATCH = 128  # of the release when it encodes
 
@@ -208,7 +209,7 @@ def ranking(rounds: int) -> Iterator[Figure]:
   owner = np.arange(len(texts)) // TEXTS_PER_IMAGE
   functions = {
     'peer': lambda: rank_by_sorting(images, texts),
-    'ours': lambda: evaluate(images, texts, owner, protocol='coco_5k'),
+    'ours': lambda: protocol_metrics(DotScores(images, texts), owner, protocol='coco_5k'),
   }
   yield from compared('ranking COCO 5K', functions, rounds, 4.0)
 

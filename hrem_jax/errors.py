@@ -2,16 +2,41 @@
 
 import contextlib
 import os
+import reprlib
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
+
+LONGEST = 700  # characters of a message: a path, and what is wrong there
+_LEFT_OUT = ' ... '
 
 
 class UserError(Exception):
   """Bad input: its message is one line that names the file, key or shape, what was found and what was expected.
 
-  The command line prints the message without a traceback and exits with status 2.
+  The command line prints the message without a traceback and exits with status 2. Whatever a file holds, the message
+  does not become long: beyond `LONGEST` characters its middle is left out.
   """
+
+  def __init__(self, message: object):
+    super().__init__(shortened(str(message), LONGEST))
+
+
+def shortened(text: str, length: int) -> str:
+  """A text of at most so many characters, the middle of a longer one left out."""
+  kept = max(length - len(_LEFT_OUT), 2)
+  return text if len(text) <= length else f'{text[: kept - kept // 3]}{_LEFT_OUT}{text[-(kept // 3) :]}'
+
+
+def shown(value: object, length: int = 80) -> str:
+  """A value in a message: its `repr` on one line and short, also of what is hostile, endless or very large."""
+  short = reprlib.Repr()
+  short.maxstring = short.maxother = short.maxlong = length
+  short.maxlevel = 3
+  try:
+    return shortened(one_line(short.repr(value)), length)
+  except Exception:  # of a whole number with too many digits, of an object whose `repr` is broken
+    return f'a value of type {type(value).__name__}'
 
 
 def one_line(message: object) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import pathlib
 import secrets
@@ -54,6 +55,19 @@ def _missing_parents(path: pathlib.Path) -> list[pathlib.Path]:
 def write_text(path: str | os.PathLike, text: str) -> None:
   with replacing(path) as temporary:
     temporary.write_text(text, encoding='utf-8')
+
+
+def to_json(content: object, *, indent: int | None = 2) -> str:
+  """JSON that every program reads: a number that is not finite, of which JSON knows none, is `null`."""
+  return json.dumps(_without_nan(content), indent=indent, allow_nan=False) + '\n'
+
+
+def _without_nan(content: object) -> object:
+  if isinstance(content, dict):
+    return {key: _without_nan(value) for key, value in content.items()}
+  if isinstance(content, list | tuple):
+    return [_without_nan(value) for value in content]
+  return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def lock(file: IO) -> bool:

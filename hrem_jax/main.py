@@ -1,6 +1,5 @@
 """Trains (`--config=configs/NAME.py --workdir=DIR`) or evaluates (`--mode=evaluate --workdir=DIR`)."""
 
-import pathlib
 import sys
 
 from absl import app, flags, logging
@@ -8,6 +7,7 @@ from ml_collections import config_flags
 
 from hrem_jax.command_line import CONFIG_HELP, DATA_HELP, parse
 from hrem_jax.errors import UserError, fail, refusals_are_mistakes
+from hrem_jax.paths import local_path, run_folder
 
 CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
 WORKDIR = flags.DEFINE_multi_string(
@@ -37,8 +37,8 @@ def train_or_evaluate() -> None:
   from hrem_jax.retrieval.evaluation import evaluate_best, evaluate_ensemble
   from hrem_jax.training import loop
 
-  workdir, *others = (pathlib.Path(value).expanduser() for value in WORKDIR.value)
-  output = OUTPUT.value and pathlib.Path(OUTPUT.value).expanduser()
+  workdir, *others = map(run_folder, WORKDIR.value)
+  output = OUTPUT.value and local_path(OUTPUT.value)
   if output and not others:
     raise UserError('--output is for several workdirs; one has its results in WORKDIR/results.json')
   if MODE.value == 'evaluate' and others:

@@ -13,6 +13,7 @@ from small_pictures import random_picture
 from tower_folders import FOLDERS, GRID
 
 import hrem_jax
+from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.export import export
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,6 +31,7 @@ def folder(tmp_path_factory):
   newer = shutil.copytree(folder / 'other' / 'checkpoints' / '12', folder / 'run' / 'checkpoints' / '14')
   metrics = newer / 'metrics' / 'metrics'
   metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {'rsum': 0.5}))
+  write_checksums(newer)
   export(folder / 'run', folder / 'exported')
   return folder
 

@@ -8,10 +8,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
   {'ops', 'allowed', 'errors'},
-  {'command_line', 'distributed', 'files', 'sharding', 'tower_rules', 'variants'},
+  {'command_line', 'distributed', 'files', 'paths', 'sharding', 'tower_rules', 'variants'},
   {'configuration'},
   {'data', 'models'},
   {'ports'},
+  {'methods'},
   {'extraction', 'retrieval'},
   {'search', 'training'},
   {'report', 'serving'},

@@ -1,9 +1,9 @@
 """`ablate`: a table of variants."""
 
 import argparse
-import pathlib
 
 from hrem_jax.command_line import DATA_HELP, read_configuration
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument('--variants', required=True, help='comma-separated: fusion,standalone,full,without_relevance')
   parser.add_argument('--list', action=_ListVariants, nargs=0, help='print all variants and what each sets, and end')
   parser.add_argument('--seeds', type=int, default=3, help='trainings per variant (3)')
-  parser.add_argument('--output', type=pathlib.Path, required=True, help='gets VARIANT/seed_N/ and the table')
+  parser.add_argument('--output', type=local_path, required=True, help='gets VARIANT/seed_N/ and the table')
   parser.add_argument('--data', help=DATA_HELP)
   parser.set_defaults(command=run, takes_flags=True)
 

@@ -4,10 +4,12 @@ import argparse
 import pathlib
 import sys
 
+from hrem_jax.paths import local_path
+
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('check', help='examine a data set or an index and list all its problems')
-  parser.add_argument('data', type=pathlib.Path, help='NAME_precomp, a folder with such folders in it, or an index')
+  parser.add_argument('data', type=local_path, help='NAME_precomp, a folder with such folders in it, or an index')
   parser.set_defaults(command=run)
 
 
@@ -19,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.data.check import examine, format_counts
   from hrem_jax.data.sources import precomputed_folders
 
-  if arguments.data.expanduser().is_file():
+  if arguments.data.is_file():
     _check_index(arguments.data)
     return
   num_problems, widest = 0, default_config().data.length_buckets[-1]

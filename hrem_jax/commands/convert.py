@@ -1,17 +1,17 @@
 """`convert`: from the release of the authors."""
 
 import argparse
-import pathlib
 
 from hrem_jax.command_line import DATA_HELP
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('convert', help="turn the authors' PyTorch checkpoint into a workdir")
-  parser.add_argument('checkpoint', type=pathlib.Path, help='model_best.pth')
-  parser.add_argument('--output', type=pathlib.Path, required=True, help='the workdir, a new folder')
-  parser.add_argument('--vocabulary', type=pathlib.Path, help='Hugging Face folder, vocab.txt, tokenizer.json or SCAN')
-  parser.add_argument('--data', type=pathlib.Path, help=DATA_HELP)
+  parser.add_argument('checkpoint', type=local_path, help='model_best.pth')
+  parser.add_argument('--output', type=local_path, required=True, help='the workdir, a new folder')
+  parser.add_argument('--vocabulary', type=local_path, help='Hugging Face folder, vocab.txt, tokenizer.json or SCAN')
+  parser.add_argument('--data', type=local_path, help=DATA_HELP)
   parser.add_argument('--data-name', help='config.data.name, such as f30k')
   parser.add_argument('--bert-heads', type=int, help='attention heads of the BERT (one for 64 channels)')
   parser.set_defaults(command=run)

@@ -1,19 +1,20 @@
 """`encode`: the pictures of a data set into an index."""
 
 import argparse
-import pathlib
+
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('encode', help='add the pictures of a data set to an index to search in')
-  parser.add_argument('workdir', type=pathlib.Path, nargs='?', help='of the run whose encoders are used')
+  parser.add_argument('workdir', type=local_path, nargs='?', help='of the run whose encoders are used')
   parser.add_argument(
-    '--data', type=pathlib.Path, required=True, help='NAME_precomp, as `extract` wrote it, or a folder with it'
+    '--data', type=local_path, required=True, help='NAME_precomp, as `extract` wrote it, or a folder with it'
   )
-  parser.add_argument('--index', required=True, help='file of the index; made if missing')
+  parser.add_argument('--index', type=local_path, required=True, help='file of the index; made if missing')
   parser.add_argument(
     '--encoder',
-    type=pathlib.Path,
+    type=local_path,
     help='folder of a CLIP or SigLIP that `extract` was given: search without training; with WORKDIR, of whatever '
     '`extract` was given, for pictures as queries',
   )
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.workdir is None and arguments.encoder is None:
     raise UserError('encode: with what? Expected the WORKDIR of a run, or --encoder FOLDER of a CLIP or SigLIP')
   with_run = arguments.workdir is not None
-  encoder = RunEncoder(arguments.workdir.expanduser()) if with_run else TowerEncoder(arguments.encoder.expanduser())
+  encoder = RunEncoder(arguments.workdir) if with_run else TowerEncoder(arguments.encoder)
   done = encode(
     encoder,
     arguments.data,

@@ -1,13 +1,14 @@
 """`export`: weights for other programs."""
 
 import argparse
-import pathlib
+
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('export', help='write the best checkpoint of a run as safetensors')
-  parser.add_argument('workdir', type=pathlib.Path)
-  parser.add_argument('--output', type=pathlib.Path, required=True, help='gets three files, a new folder')
+  parser.add_argument('workdir', type=local_path)
+  parser.add_argument('--output', type=local_path, required=True, help='gets three files, a new folder')
   parser.set_defaults(command=run)
 
 

@@ -2,21 +2,21 @@
 
 import argparse
 import dataclasses
-import pathlib
 
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('extract', help='make a data set of your own pictures and captions')
   parser.add_argument(
     '--images',
-    type=pathlib.Path,
+    type=local_path,
     required=True,
     help='a folder (a.jpg with a.txt, one caption a line), FILE.csv, .tsv, .jsonl, dataset_*.json of Karpathy, '
     'or a TFDS data set such as coco_captions/2014/1.1.0 (docs/own_pictures.md)',
   )
-  parser.add_argument('--root', type=pathlib.Path, help='where paths in a file start (the folder of the file)')
+  parser.add_argument('--root', type=local_path, help='where paths in a file start (the folder of the file)')
   parser.add_argument(
     '--encoder',
     default='efficientnet-lite2',
@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='keep the pixels of the patches, for training the vision tower of the folder with the rest '
     '(configs/own_pictures_end_to_end.py)',
   )
-  parser.add_argument('--output', type=pathlib.Path, required=True, help='gets NAME_precomp/')
+  parser.add_argument('--output', type=local_path, required=True, help='gets NAME_precomp/')
   parser.add_argument('--name', default='own', help='of the data set: config.data.name (own)')
   parser.add_argument('--regions', type=int, help='per picture (the grid, pooled 2 x 2 if larger than 8 x 8)')
   parser.add_argument('--dev', type=float, default=0.1, help='share of the pictures with captions (0.1)')

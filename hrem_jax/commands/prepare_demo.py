@@ -3,10 +3,12 @@
 import argparse
 import pathlib
 
+from hrem_jax.paths import local_path
+
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('prepare-demo', help='compose the demo data set from OpenMoji artwork')
-  parser.add_argument('--output', type=pathlib.Path, default=pathlib.Path('data'), help='gets demo_precomp/')
+  parser.add_argument('--output', type=local_path, default=pathlib.Path('data'), help='gets demo_precomp/')
   for split, count in (('train', 2000), ('dev', 250), ('test', 500)):
     parser.add_argument(f'--num-{split}', type=int, default=count, help=f'pictures of {split} ({count})')
   parser.add_argument('--seed', type=int, default=0)

@@ -1,15 +1,15 @@
 """`report`: a page about a run."""
 
 import argparse
-import pathlib
 
 from hrem_jax.command_line import DATA_HELP
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('report', help='write a page with the results, examples and curves of a run')
-  parser.add_argument('workdir', type=pathlib.Path)
-  parser.add_argument('--output', type=pathlib.Path, help='WORKDIR/report.html')
+  parser.add_argument('workdir', type=local_path)
+  parser.add_argument('--output', type=local_path, help='WORKDIR/report.html')
   parser.add_argument('--data', help=DATA_HELP)
   parser.set_defaults(command=run)
 

@@ -1,15 +1,16 @@
 """`search`: the pictures of an index that are nearest to a sentence or a picture."""
 
 import argparse
-import pathlib
+
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('search', help='find the pictures of an index nearest to a sentence or a picture')
-  parser.add_argument('index', help='a file that `encode` wrote')
+  parser.add_argument('index', type=local_path, help='a file that `encode` wrote')
   query = parser.add_mutually_exclusive_group()
   query.add_argument('--text', help='a sentence')
-  query.add_argument('--image', type=pathlib.Path, help='a picture file')
+  query.add_argument('--image', type=local_path, help='a picture file')
   query.add_argument('--id', help='of a picture in the index: the others nearest to it')
   parser.add_argument('--count', type=int, default=10, help='how many (10)')
   parser.add_argument('--json', action='store_true', help='one JSON object a line: rank, score, id, captions, picture')

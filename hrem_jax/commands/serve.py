@@ -4,11 +4,12 @@ import argparse
 import functools
 
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('serve', help='search in an index with a browser, or with programs over HTTP')
-  parser.add_argument('index', help='a file that `encode` wrote')
+  parser.add_argument('index', type=local_path, help='a file that `encode` wrote')
   parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine only)')
   parser.add_argument('--port', type=int, default=8000, help='0 for any that is free (8000)')
   parser.add_argument(

@@ -1,10 +1,32 @@
-"""What a model sees of a data set at once."""
+"""What a method sees of a data set at once.
+
+Shapes stand in comments: `b` instances, `r` regions of `f` numbers, `w` words. True in a mask means real.
+"""
 
 import flax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from hrem_jax.ops.packing import Packing
+
+
+@flax.struct.dataclass
+class ImageInputs:
+  """Images as their encoder takes them."""
+
+  regions: Array  # [b, r, f] in the file's type: the encoder casts
+  mask: Array  # [b, r]
+  extras: dict[str, Array] = flax.struct.field(default_factory=dict)  # [b, ...] each: what a method `wants` beside them
+
+
+@flax.struct.dataclass
+class TextInputs:
+  """Texts as their encoder takes them. With `packing` a row of `tokens` and `mask` holds several of them."""
+
+  tokens: Array  # [b, w], packed [p, l]
+  mask: Array  # as `tokens`
+  packing: Packing | None = None
+  extras: dict[str, Array] = flax.struct.field(default_factory=dict)  # [b, ...] each
 
 
 @flax.struct.dataclass

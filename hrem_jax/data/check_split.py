@@ -20,6 +20,7 @@ from hrem_jax.data.features import (
   open_features,
   read_num_regions,
 )
+from hrem_jax.data.outliers import describe_far, far_outside, largest_values
 from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
 
@@ -162,18 +163,26 @@ def _scan(split: ExaminedSplit, scanned: Callable[[int], None]) -> None:
   known = np.ones(num_rows) if split.num_regions is None else split.num_regions  # one region is real in any case
   may_repeat = num_rows == len(split.captions) and num_rows % CAPTIONS_PER_IMAGE == 0
   groups_at_a_time = max(CHUNK_BYTES // (max_regions * region_size * split.dtype.itemsize * CAPTIONS_PER_IMAGE), 1)
-  same = []
+  same, largest = [], []
   for start in range(0, num_rows, groups_at_a_time * CAPTIONS_PER_IMAGE):
     # Opened anew: what was read through a memory map stays resident as long as the map does.
     chunk = np.array(open_features(path)[start : start + groups_at_a_time * CAPTIONS_PER_IMAGE])
     is_real = np.arange(max_regions) < known[start : start + len(chunk), None]
     split.problems += not_finite(path, chunk, is_real, start)
+    largest.append(largest_values(chunk, is_real))
     if may_repeat:
       same.append(like_first(chunk, CAPTIONS_PER_IMAGE))
     scanned(chunk.nbytes)
   by_ids = split.ids is not None and len(split.ids) == len(split.captions)
   if same and (split.repeat > 1 or not by_ids):
     split.problems += repeat_problems(path, np.concatenate(same), split.repeat)
+  split.warnings += far_warnings(path, np.concatenate(largest))
+
+
+def far_warnings(path: pathlib.Path, largest: Float[np.ndarray, ' n']) -> list[str]:
+  """The rows whose largest value, given for each, lies far outside the others; what is not finite is a problem."""
+  rows = np.flatnonzero(far_outside(np.where(np.isfinite(largest), largest, 0)) & np.isfinite(largest))
+  return [describe_far(f'{path}: row {row} (counted from 0)', largest[row], largest) for row in rows]
 
 
 def beside_problems(split: ExaminedSplit) -> list[str]:

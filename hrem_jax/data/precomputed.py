@@ -10,6 +10,7 @@ from jaxtyping import Int
 from hrem_jax.data.captions import assign_owners, image_ids, read_lines
 from hrem_jax.data.features import RegionFeatures
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 from hrem_jax.tower_rules import takes_embeddings
 
 SUFFIX = '_precomp'  # of the folder of a data set
@@ -54,7 +55,7 @@ class Split:
 
 def data_folder(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Where the files of the section `data` lie."""
-  return pathlib.Path(config.directory).expanduser() / f'{config.name}{SUFFIX}'
+  return local_path(config.directory) / f'{config.name}{SUFFIX}'
 
 
 def load_split(folder: pathlib.Path, split: str) -> Split:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hrem_jax.errors import UserError, one_line
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 
 PROVENANCE = 'provenance.json'
 # What decides whether features of two data sets can be compared: not which pictures there are.
@@ -32,7 +32,7 @@ def read_provenance(folder: pathlib.Path) -> dict | None:
 
 
 def write_provenance(folder: pathlib.Path, provenance: dict) -> None:
-  write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + '\n')
+  write_text(folder / PROVENANCE, to_json(provenance))
 
 
 def differences(old: dict, new: dict, keys: Sequence[str] | None = None) -> list[str]:

@@ -6,6 +6,7 @@ import ml_collections
 
 from hrem_jax.data.precomputed import SUFFIX, Split, data_folder, load_split
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 
 
 def open_split(data: ml_collections.ConfigDict, split: str) -> Split:
@@ -27,7 +28,7 @@ def precomputed_folders(path: pathlib.Path) -> list[pathlib.Path]:
   Raises:
     UserError: There is none.
   """
-  path = path.expanduser()
+  path = local_path(path)
   if not path.is_dir():
     raise UserError(f'{path}: no such folder')
   if path.resolve().name.endswith(SUFFIX) or any(path.glob('*_ims.npy')) or any(path.glob('*_caps.txt')):

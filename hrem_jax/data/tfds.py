@@ -23,6 +23,7 @@ from tqdm import tqdm
 from hrem_jax.data.precomputed import SUFFIX, Split, load_split
 from hrem_jax.data.sources import precomputed_folders
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.paths import local_path, num_bytes
 
 VERSION = '1.0.0'
 SHARD_BYTES = 2**28  # of features: TFDS keeps the examples of a shard in memory until it is written
@@ -40,7 +41,9 @@ def captions_file(split: str) -> str:
 
 def version_folder(directory: str | os.PathLike, name: str) -> epath.Path:
   """Where the data set NAME lies; `directory` may be an address such as `gs://BUCKET/FOLDER`."""
-  return epath.Path(directory).expanduser() / 'region_captions' / name / VERSION
+  directory = os.fspath(directory)
+  folder = epath.Path(directory if '://' in directory else local_path(directory))
+  return folder / 'region_captions' / name / VERSION
 
 
 class _Metadata(tfds.core.MetadataDict):
@@ -57,7 +60,7 @@ class _Metadata(tfds.core.MetadataDict):
     for split in self._splits:
       content = {'ids': split.ids, 'captions': captions_of(split)}
       (folder / captions_file(split.name)).write_text(json.dumps(content, ensure_ascii=False))
-    self['files'] = {path.name: path.stat().length for path in sorted(folder.iterdir())}
+    self['files'] = {path.name: num_bytes(path) for path in sorted(folder.iterdir())}
     super().save_metadata(data_dir)
 
 
@@ -167,9 +170,7 @@ def convert(source: pathlib.Path, output: pathlib.Path, *, shard_bytes: int = SH
   Raises:
     UserError: The source is wrong, all of it is there already, or it cannot be written.
   """
-  if re.match(r'\w+:/', str(output)):  # pathlib makes one slash of two
-    raise UserError(f'{output}: no local folder; convert into one and copy it (gcloud storage cp --recursive)')
-  output, sources = output.expanduser(), precomputed_folders(source)
+  output, sources = local_path(output), precomputed_folders(source)
   written = {folder: pathlib.Path(version_folder(output, _name(folder))) for folder in sources}
   pending = {folder: target for folder, target in written.items() if not target.exists()}
   if not pending:
@@ -193,6 +194,10 @@ def _convert_one(source: pathlib.Path, output: pathlib.Path, folder: pathlib.Pat
     config.written = bar.update
     try:
       _write(config, output)
+    except KeyError as error:
+      if 'getpwuid' not in str(error):
+        raise
+      raise UserError(f'{folder}: cannot be written: TFDS wants a user with a name, this id has none') from error
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
       raise UserError(f'{folder}: cannot be written: {one_line(error)}') from error
 

@@ -1,5 +1,6 @@
 """A split of a TFDS data set that `python -m hrem_jax convert-data` wrote (see docs/data.md)."""
 
+import itertools
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.tfds import captions_file, version_folder
 from hrem_jax.errors import UserError, one_line
+from hrem_jax.paths import num_bytes
 
 
 class TfdsRegions:
@@ -46,6 +48,11 @@ class TfdsRegions:
     mask = np.zeros(regions.shape[:2], bool)
     for row, example in enumerate(examples):
       count = len(example['regions'])
+      if count > self.max_regions:
+        raise UserError(
+          f'{self.path}: row {index[row]} of the split has {count} regions, expected at most {self.max_regions}, as '
+          'the description of the data set says'
+        )
       regions[row, :count], mask[row, :count] = example['regions'], True
     return regions, mask
 
@@ -81,15 +88,29 @@ def load_tfds_split(directory: str, name: str, split: str) -> Split:
     if split not in about:
       raise UserError(f'{folder}: no split {split!r} in this TFDS data set, which has {", ".join(about)}')
     _check_files(folder, split, files)
-    features = TfdsRegions(builder, split, max_regions=about[split]['max_regions'])
-    texts = json.loads((folder / captions_file(split)).read_bytes())
+    features = TfdsRegions(builder, split, max_regions=int(about[split]['max_regions']))
+    path = folder / captions_file(split)
+    ids, captions_of = _read_texts(path.read_bytes(), str(path), len(features))
   except UserError:
     raise
   except Exception as error:  # of TFDS, protobuf, JSON, a bucket: they have no class in common
     raise UserError(f'{folder}: cannot be opened: {type(error).__name__}: {one_line(error)}') from error
-  captions = [caption for image in texts['captions'] for caption in image]
-  owner = np.repeat(np.arange(len(features)), [len(image) for image in texts['captions']])
-  return Split(split, features, captions, owner, texts['ids'])
+  captions = [caption for captions in captions_of for caption in captions]
+  owner = np.repeat(np.arange(len(features)), [len(captions) for captions in captions_of])
+  return Split(split, features, captions, owner, ids)
+
+
+def _read_texts(content: bytes, source: str, num_images: int) -> tuple[list[str], list[list[str]]]:
+  """The id of each image and its captions; UserError where they are not those of so many images."""
+  texts = json.loads(content)
+  ids, captions = texts['ids'], texts['captions']
+  lists = (ids, captions, *captions)
+  strings = (*ids, *itertools.chain.from_iterable(captions))
+  if not all(isinstance(each, list) for each in lists) or not all(isinstance(each, str) for each in strings):
+    raise UserError(f'{source}: expected lists of strings: an id for each image, and its captions')
+  if len(ids) != num_images or len(captions) != num_images:
+    raise UserError(f'{source}: {len(ids)} ids and captions of {len(captions)} images, expected those of {num_images}')
+  return ids, captions
 
 
 def _check_files(folder: epath.Path, split: str, files: dict[str, int]) -> None:
@@ -100,6 +121,6 @@ def _check_files(folder: epath.Path, split: str, files: dict[str, int]) -> None:
     path = folder / name
     if not path.exists():
       raise UserError(f'{path}: no such file; was the data set copied as a whole?')
-    found = path.stat().length
+    found = num_bytes(path)
     if found != size:
       raise UserError(f'{path}: {found} bytes, expected {size}; was the data set copied as a whole?')

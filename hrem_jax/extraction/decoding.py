@@ -1,4 +1,4 @@
-"""Picture files to RGB, whatever is in them; what cannot be read says why."""
+"""The one door for pictures: files to RGB, whatever is in them; what cannot be read says why."""
 
 import hashlib
 import io
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hrem_jax.errors import one_line
+from hrem_jax.extraction.png_texts import without_long_texts
 from hrem_jax.extraction.records import PackedPicture
 
 # Those that hold photographs. Not all that Pillow knows: it would start Ghostscript for a file that says it is EPS.
@@ -61,11 +62,28 @@ def decode(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
   Raises:
     UnreadablePicture: It is damaged or cut off, of another kind, or of an absurd size (TooManyPixels).
   """
+  with _opened(file, max_pixels) as opened:
+    opened.load()
+    return to_rgb(_turned(opened))
+
+
+def kind_of(file: BinaryIO) -> str:
+  """Which of FORMATS the picture in an open file has; its header is read and nothing is unpacked.
+
+  Raises:
+    UnreadablePicture: As `decode` does, as far as the header tells.
+  """
+  with _opened(file, MAX_PIXELS) as opened:
+    return opened.format
+
+
+@contextmanager
+def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
+  """Whatever is wrong with the file, also what is found out only inside, is an UnreadablePicture."""
   try:
-    with Image.open(file, formats=FORMATS) as opened:
+    with Image.open(without_long_texts(file), formats=FORMATS) as opened:
       _check_size(*opened.size, max_pixels)
-      opened.load()
-      return to_rgb(_turned(opened))
+      yield opened
   except UnreadablePicture:
     raise
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

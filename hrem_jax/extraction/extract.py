@@ -24,6 +24,7 @@ from hrem_jax.extraction.records import Record, Source
 from hrem_jax.extraction.splits import SplitRule
 from hrem_jax.extraction.workshop import Workshop, explaining
 from hrem_jax.extraction.writing import write_lines, write_split
+from hrem_jax.paths import local_path
 
 FORMAT = 1  # raise it whenever the same settings would give other bytes
 CHUNK = 32  # pictures that are encoded and kept together
@@ -80,7 +81,7 @@ def extract(
   """
   if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,63}', name):
     raise UserError(f'--name {name!r}: expected letters, digits, _, - and .')
-  options, folder = options or Options(), output.expanduser() / f'{name}{SUFFIX}'
+  options, folder = options or Options(), local_path(output) / f'{name}{SUFFIX}'
   sizes = measure(encoder, options.regions, CHUNK)
   settings = json.loads(json.dumps(_settings(source, encoder, sizes, options)))
   unfinished = folder.with_name(folder.name + workshops.SUFFIX)

@@ -14,6 +14,7 @@ import numpy as np
 from hrem_jax.data.preprocessing import Preprocessing, TowerPreprocessing
 from hrem_jax.errors import UserError
 from hrem_jax.models.efficientnet import HEAD_WIDTH, EfficientNetLite, Patches
+from hrem_jax.paths import local_path
 from hrem_jax.ports.efficientnet_names import efficientnet_entries
 from hrem_jax.ports.huggingface import merge_checked
 from hrem_jax.ports.tables import read_entries
@@ -48,7 +49,7 @@ def open_encoder(name: str) -> PictureEncoder:
   """
   if name in ENCODERS:
     return ENCODERS[name](name)
-  folder = pathlib.Path(name).expanduser()
+  folder = local_path(name)
   if folder.is_dir():
     return _tower(folder)
   raise UserError(

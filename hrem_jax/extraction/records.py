@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 
 from hrem_jax.data.precomputed import GALLERY
 from hrem_jax.errors import UserError
+from hrem_jax.paths import expand_home
 
 # Other words for the three splits; `restval` is what Karpathy's COCO split adds to the training pictures.
 SYNONYMS = {'val': 'dev', 'valid': 'dev', 'validation': 'dev', 'training': 'train', 'restval': 'train'}
@@ -108,7 +109,10 @@ class RecordCollector:
     """
     if not name.strip() or '\0' in name:
       raise UserError(f'{place}: {name!r} as the path of a picture, expected a file')
-    path = self._root / pathlib.Path(name).expanduser()
+    try:
+      path = self._root / expand_home(name)
+    except UserError as error:
+      raise UserError(f'{place}: {error}') from error
     key = str(path)
     _, texts, earlier, its_place = self._rows.setdefault(key, (path, [], split, place))
     if earlier != split:

@@ -8,6 +8,7 @@ from hrem_jax.errors import UserError
 from hrem_jax.extraction.karpathy import read_karpathy
 from hrem_jax.extraction.records import Record, Source, clean_captions
 from hrem_jax.extraction.tables import read_json_lines, read_table
+from hrem_jax.paths import local_path
 
 PICTURE_SUFFIXES = (
   *('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.bmp'),
@@ -33,7 +34,7 @@ def read_source(path: pathlib.Path, root: pathlib.Path | None = None) -> Source:
   Raises:
     UserError: There is no picture, or something is wrong; the message names file, line and what was expected.
   """
-  path = path.expanduser()
+  path = local_path(path)
   if path.is_dir():
     if root is not None:
       raise UserError(f'--root {root}: is for tables of pictures, but {path} is a folder')
@@ -43,7 +44,7 @@ def read_source(path: pathlib.Path, root: pathlib.Path | None = None) -> Source:
   reader = READERS.get(path.suffix.lower())
   if reader is None:
     raise UserError(f'{path}: expected a folder of pictures or a file that ends in {", ".join(READERS)}')
-  root = path.parent if root is None else root.expanduser()
+  root = path.parent if root is None else local_path(root)
   if not root.is_dir():
     raise UserError(f'--root {root}: no such folder')
   source = Source(path.suffix.lower().removeprefix('.'), path, reader(path, root))

@@ -128,16 +128,6 @@ def ranks_from_similarity(similarity: Float[np.ndarray, 'i t'], owner: Int[np.nd
   return counter.ranks()
 
 
-def chance_ranks(owner: Int[np.ndarray, 't'], num_images: int) -> RetrievalRanks:
-  """Ranks of a model that gives every pair the same score: under `expected` ties, what guessing is worth."""
-  owner = check_owner(owner, num_images, len(owner))
-  owned = np.bincount(owner, minlength=num_images)
-  owned = owned[owned > 0]
-  one = np.ones_like(owner)
-  images = Ranks(np.zeros_like(owned), len(owner) - owned, owned)
-  return RetrievalRanks(images, Ranks(np.zeros_like(owner), one * (num_images - 1), one))
-
-
 def resolve_ties(ranks: Ranks, ties: TieRule) -> Ranks:
   """Moves tied negatives behind (`optimistic`) or before (`pessimistic`) the match; `expected` keeps them level."""
   none = np.zeros_like(ranks.tied_negatives)

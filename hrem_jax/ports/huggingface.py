@@ -4,6 +4,7 @@ import pathlib
 
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_json_object
+from hrem_jax.paths import local_path
 from hrem_jax.ports.bert_names import bert_entries
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.tensor_files import read_tensors
@@ -24,7 +25,7 @@ def find_folder(name: str, *, key: str = 'weights') -> pathlib.Path:
   Raises:
     UserError: There is no such folder, and the hub cannot be reached or does not know the name.
   """
-  folder = pathlib.Path(name).expanduser()
+  folder = local_path(name)
   if folder.is_dir():
     return folder
   problem = 'no such folder'

@@ -14,6 +14,7 @@ from hrem_jax.errors import UserError
 from hrem_jax.models.text_tower import TextTower
 from hrem_jax.models.vision_tower import VisionTower
 from hrem_jax.ops.resampling import resample_grid
+from hrem_jax.paths import local_path
 from hrem_jax.ports import tower_names
 from hrem_jax.ports.huggingface import merge_checked
 from hrem_jax.ports.picture_processors import read_preprocessing
@@ -71,7 +72,7 @@ def open_towers(folder: str | pathlib.Path) -> Towers:
   Raises:
     UserError: A file is missing, damaged or of another kind, or the folder has no text tower.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = local_path(folder)
   config, tensors = TowerConfig(folder), read_tensors(folder)
   if not config.has_both:
     raise UserError(
@@ -99,7 +100,7 @@ def open_vision(folder: str | pathlib.Path) -> VisionSide:
   Raises:
     UserError: A file is missing, damaged or of another kind.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = local_path(folder)
   return _vision_side(folder, TowerConfig(folder), read_tensors(folder))
 
 

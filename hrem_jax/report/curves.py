@@ -60,7 +60,9 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
     graph_step: From which step on the instance-level graph is active; None if it never is.
   """
   train = [report for report in reports if report.get('kind') == 'train']
-  scores = [report for report in reports if report.get('kind') == select_on and 'rsum' in report]
+  scores = [
+    report for report in reports if report.get('kind') == select_on and math.isfinite(report.get('rsum', math.nan))
+  ]
   if not train and not scores:
     return '<p class="quiet">No curves: the folder has no <code>metrics.jsonl</code>.</p>'
   last_step = max(report['step'] for report in train + scores)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hrem_jax.ops.ranking import Ranks, mean_ranks
-from hrem_jax.ops.streamed_ranking import ranks_from_embeddings
+from hrem_jax.retrieval.scores import Scores, Side
 
 NUM_EXAMPLES, NUM_BEST = 6, 5
 _DECIMALS = 6  # scores of unit-norm float32 embeddings closer than this differ by rounding only
@@ -51,17 +51,15 @@ class Examples:
   num_misses: int
 
 
-def choose_examples(
-  images: Float[np.ndarray, 'i d'], texts: Float[np.ndarray, 't d'], owner: Int[np.ndarray, ' t']
-) -> tuple[Examples, Examples]:
-  """Examples of both directions, half of them mistakes; the same arrays always give the same ones.
+def choose_examples(scores: Scores, owner: Int[np.ndarray, ' t']) -> tuple[Examples, Examples]:
+  """Examples of both directions, half of them mistakes; the same scores always give the same ones.
 
   Queries are divided into hits (a true match stands first, and alone there: wrong ones that tie go before it) and
   misses. From each, evenly spaced in the order of the data set, come half of `NUM_EXAMPLES`, or more where the other
   has too few.
 
   Args:
-    images, texts: Embeddings; the score of a pair is the dot product.
+    scores: Of every image with every text.
     owner: Row of each text's image. An image without a text is no query.
 
   Returns:
@@ -70,18 +68,19 @@ def choose_examples(
   Raises:
     FloatingPointError: A score is NaN or infinite.
   """
-  ranks = ranks_from_embeddings(images, texts, owner)
-  rows = np.arange(len(images))
+  ranks, (num_images, num_texts) = scores.ranks(owner), scores.shape
+  rows = np.arange(num_images)
 
-  def find_images(text: int) -> Example:
-    return best_of(text, images @ texts[text], rows == owner[text])
-
-  def find_texts(image: int) -> Example:
-    return best_of(image, texts @ images[image], owner == image)
+  def find(queries: Int[np.ndarray, ' q'], side: Side) -> tuple[Example, ...]:
+    found = []
+    for part, block in scores.blocks(queries, side=side):
+      for query, row in zip(queries[part].tolist(), block, strict=True):
+        found.append(best_of(query, row, owner == query if side == 'images' else rows == owner[query]))
+    return tuple(found)
 
   return (
-    _examples(np.arange(len(texts)), ranks.text_to_image, find_images),
-    _examples(np.unique(owner), ranks.image_to_text, find_texts),
+    _examples(np.arange(num_texts), ranks.text_to_image, lambda queries: find(queries, 'texts')),
+    _examples(np.unique(owner), ranks.image_to_text, lambda queries: find(queries, 'images')),
   )
 
 
@@ -90,7 +89,7 @@ def _examples(queries: Int[np.ndarray, ' q'], ranks: Ranks, find) -> Examples:
   hits, misses = queries[is_hit], queries[~is_hit]
   half = NUM_EXAMPLES // 2
   chosen = (
-    tuple(find(int(query)) for query in evenly_spaced(group, max(half, NUM_EXAMPLES - len(other))))
+    find(evenly_spaced(group, max(half, NUM_EXAMPLES - len(other))))
     for group, other in ((hits, misses), (misses, hits))
   )
   return Examples(*chosen, num_hits=len(hits), num_misses=len(misses))

@@ -1,15 +1,17 @@
 """Everything that a report says, before it is drawn."""
 
 import dataclasses
-import json
 import pathlib
 
 from hrem_jax.data.precomputed import Split
+from hrem_jax.errors import UserError
+from hrem_jax.files import read_json_object
 from hrem_jax.report.answers import Answer, answers, choose_pairs
 from hrem_jax.report.batch_view import BatchView, batch_view
 from hrem_jax.report.examples import Examples, choose_examples
-from hrem_jax.retrieval.evaluation import RESULTS_FILE, average, chance, embed_member, zero_shot
-from hrem_jax.retrieval.run import CHECKPOINTS, Run, load_best
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, are_metrics, average, chance, score_member, zero_shot
+from hrem_jax.retrieval.run import Run, load_best
 from hrem_jax.training.progress import read_metrics
 from hrem_jax.training.state import count_parameters
 
@@ -36,11 +38,11 @@ class Findings:
 
 
 def gather(workdir: pathlib.Path, *, data: str | pathlib.Path | None = None) -> Findings:
-  """Embeds the test split with the best checkpoint and reads what the run left behind."""
+  """Scores the test split with the best checkpoint and reads what the run left behind."""
   loaded = load_best(workdir)
   _, variables, *_ = loaded
-  member = embed_member(workdir, loaded, data=data)
-  text_to_image, image_to_text = choose_examples(member.images, member.texts, member.split.owner)
+  member = score_member(workdir, loaded, data=data)
+  text_to_image, image_to_text = choose_examples(member.scores, member.split.owner)
   pairs = choose_pairs(text_to_image, member.split.owner)
   return Findings(
     name=workdir.resolve().name,
@@ -64,7 +66,7 @@ def gather(workdir: pathlib.Path, *, data: str | pathlib.Path | None = None) -> 
 def _recorded(workdir: pathlib.Path) -> dict | None:
   """`results.json`, if it is there and whole."""
   try:
-    recorded = json.loads((workdir / RESULTS_FILE).read_text('utf-8'))
-  except (OSError, ValueError):
+    recorded = read_json_object(workdir / RESULTS_FILE)
+  except UserError:
     return None
-  return recorded if isinstance(recorded, dict) and isinstance(recorded.get('metrics'), dict) else None
+  return recorded if are_metrics(recorded.get('metrics')) else None

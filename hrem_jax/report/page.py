@@ -77,6 +77,7 @@ def render(findings: Findings) -> str:
     _section(
       'What a batch looks like to the graph', batch_section(findings.batch, findings.split, pictures, config.model)
     ),
+    _left_out(pictures),
     _section('Training', curves),
     _section('Data and model', _about(findings)),
     _attribution(folder),
@@ -200,6 +201,15 @@ def _size(data: ml_collections.ConfigDict, name: str) -> str:
   except UserError:
     return 'not in this folder'
   return f'{split.num_images:,} images, {len(split.captions):,} captions'
+
+
+def _left_out(pictures: Pictures) -> str:
+  """The files that would have been shown; asked last, when all have been looked for."""
+  if not pictures.problems:
+    return ''
+  shown = [f'<li>{escape(path.name)}: {escape(reason)}</li>' for path, reason in list(pictures.problems.items())[:10]]
+  more = f'<li>and {len(pictures.problems) - 10} more</li>' if len(pictures.problems) > 10 else ''
+  return _section('Pictures that cannot be read', f'<ul>{"".join(shown)}{more}</ul>')
 
 
 def _attribution(folder: pathlib.Path) -> str:

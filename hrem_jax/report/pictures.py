@@ -5,7 +5,9 @@ import functools
 import io
 import pathlib
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
 
 FOLDER, SUFFIXES = 'pictures', ('.png', '.jpg', '.jpeg')
 THUMBNAIL_SIZE = 56  # shown at 28
@@ -14,20 +16,21 @@ _QUALITY = 78
 
 
 class Pictures:
-  """`pictures/{image id}.png` (or .jpg, .jpeg) of a data folder as `data:` addresses."""
+  """`pictures/{image id}.png` (or .jpg, .jpeg) of a data folder as `data:` addresses.
+
+  Attributes:
+    problems: The files that are no pictures, and why.
+  """
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder / FOLDER
     self.are_there = self._folder.is_dir()
+    self.problems: dict[pathlib.Path, str] = {}
     self._inlined = functools.cache(inlined)
 
   def placed(self, image_id: str) -> tuple[str, float] | None:
     """Address, and width over height."""
-    address = self.address(image_id)
-    if address is None:
-      return None
-    with Image.open(io.BytesIO(base64.b64decode(address.partition(',')[2]))) as picture:
-      return address, picture.width / picture.height
+    return self._find(image_id, SIZE)
 
   def thumbnail(self, image_id: str) -> str | None:
     """As `address`, a few hundred bytes."""
@@ -35,24 +38,37 @@ class Pictures:
 
   def address(self, image_id: str, size: int = SIZE) -> str | None:
     """What goes into `src`; None where there is no such picture, or none that can be read."""
+    found = self._find(image_id, size)
+    return None if found is None else found[0]
+
+  def _find(self, image_id: str, size: int) -> tuple[str, float] | None:
     if pathlib.PurePath(image_id).is_absolute() or '..' in pathlib.PurePath(image_id).parts:
       return None  # an id is a name in this folder, never a way out of it
-    for suffix in SUFFIXES:
-      path = self._folder / f'{image_id}{suffix}'
+    for path in (self._folder / f'{image_id}{suffix}' for suffix in SUFFIXES):
+      if path in self.problems or not _is_file(path):
+        continue
       try:
-        if path.is_file():
-          return self._inlined(path, size)
-      except OSError:
-        continue  # a broken picture, or a name that no file can have
+        return self._inlined(path, size)
+      except UnreadablePicture as error:
+        self.problems[path] = str(error)
     return None
 
 
-def inlined(path: pathlib.Path, size: int = SIZE) -> str:
-  """The picture, turned as its EXIF says and scaled down, as a `data:` address; OSError if it cannot be read."""
-  with Image.open(path) as opened:
-    picture = ImageOps.exif_transpose(opened)
+def _is_file(path: pathlib.Path) -> bool:
+  try:
+    return path.is_file()
+  except OSError:
+    return False  # a name that no file can have
+
+
+def inlined(path: pathlib.Path, size: int = SIZE) -> tuple[str, float]:
+  """The picture, scaled down, as a `data:` address, and its width over its height.
+
+  Raises:
+    UnreadablePicture: It cannot be read.
+  """
+  with open_picture(path) as (picture, _):
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
   file = io.BytesIO()
   picture.save(file, 'WEBP', quality=_QUALITY)
-  return f'data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}'
+  return f'data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}', picture.width / picture.height

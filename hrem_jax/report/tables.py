@@ -21,7 +21,7 @@ def results_table(
   """The metrics of any protocol, and under each row what the start and guessing are worth.
 
   Args:
-    metrics: What `hrem_jax.retrieval.protocols.evaluate` returned.
+    metrics: What `hrem_jax.retrieval.split_protocols.evaluate_split` returned.
     chance: The same of a model that scores every pair alike.
     zero_shot: The same of the pretrained encoders that it began with, if it did.
   """

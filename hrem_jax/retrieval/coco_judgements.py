@@ -12,13 +12,14 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import TieRule, check_owner
 from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK
 from hrem_jax.retrieval.matches import both_directions, matches_of, precisions, recalls
-from hrem_jax.retrieval.protocols import COCO_TEXTS_PER_IMAGE, Metrics, evaluate
+from hrem_jax.retrieval.protocols import COCO_TEXTS_PER_IMAGE, Metrics, protocol_metrics
+from hrem_jax.retrieval.scores import Scores
 
 DIRECTIONS = {'i2t': 'image_to_caption', 't2i': 'caption_to_image'}
 
@@ -53,9 +54,8 @@ def coco_image_ids() -> Int[np.ndarray, ' i']:
   return np.array([owners[caption][0] for caption in coco_caption_ids()[::COCO_TEXTS_PER_IMAGE].tolist()])
 
 
-def evaluate_judged(
-  images: Float[np.ndarray, 'i d'],
-  texts: Float[np.ndarray, 't d'],
+def judged_metrics(
+  scores: Scores,
   owner: Int[np.ndarray, ' t'],
   caption_ids: Int[np.ndarray, ' t'],
   *,
@@ -64,10 +64,10 @@ def evaluate_judged(
   chunk: int = DEFAULT_CHUNK,
   source: str = 'caption_ids',
 ) -> Metrics:
-  """COCO 1K and 5K, CxC and ECCV Caption from embeddings of COCO's test set, in any order.
+  """COCO 1K and 5K, CxC and ECCV Caption from scores of COCO's test set, in any order.
 
   Args:
-    images, texts: The score of a pair is the dot product.
+    scores: Of every image with every text.
     owner: Row of each text's image.
     caption_ids: COCO's annotation id of each text.
     image_ids: Ids of the images; where all of them are COCO's, they must agree with the captions.
@@ -76,23 +76,22 @@ def evaluate_judged(
     source: Where the caption ids are from, for error messages.
 
   Returns:
-    `coco_1k/...` and `coco_5k/...` as `evaluate` returns them, the five folds being those of Karpathy's order; the same
-    recalls and ranks under `cxc/`; `eccv/{i2t,t2i}/{r1,r_precision,map_at_r}`. All but ranks in percent.
+    `coco_1k/...` and `coco_5k/...` as `protocol_metrics` returns them, the five folds being those of Karpathy's order;
+    the same recalls and ranks under `cxc/`; `eccv/{i2t,t2i}/{r1,r_precision,map_at_r}`. All but ranks in percent.
 
   Raises:
     UserError: This is not COCO's test set, or the ids do not fit.
   """
-  rows, columns = karpathy_order(owner, len(images), caption_ids, image_ids, source)
-  images, texts = np.asarray(images)[rows], np.asarray(texts)[columns]
-  own = np.arange(len(texts)) // COCO_TEXTS_PER_IMAGE
-  metrics = evaluate(images, texts, own, protocol='coco', ties=ties, chunk=chunk)
+  rows, columns = karpathy_order(owner, scores.shape[0], caption_ids, image_ids, source)
+  scores, own = scores.part(rows, columns), np.arange(len(columns)) // COCO_TEXTS_PER_IMAGE
+  metrics = protocol_metrics(scores, own, protocol='coco', ties=ties, chunk=chunk)
   image_row, text_row = (
     {id_: row for row, id_ in enumerate(ids.tolist())} for ids in (coco_image_ids(), coco_caption_ids())
   )
   for name, measure in (('cxc', recalls), ('eccv', precisions)):
     i2t = matches_of(judgements(name, 'i2t'), image_row, text_row)
     t2i = matches_of(judgements(name, 't2i'), text_row, image_row)
-    found = both_directions(measure, images, texts, i2t, t2i, ties=ties, chunk=chunk)
+    found = both_directions(measure, scores, i2t, t2i, ties=ties, chunk=chunk)
     metrics |= {f'{name}/{key}': value for key, value in found.items()}
   return metrics
 
@@ -107,7 +106,7 @@ def karpathy_order(
   """Which rows of images and of texts to take, so that they stand in Karpathy's order.
 
   Raises:
-    UserError: As in `evaluate_judged`.
+    UserError: As in `judged_metrics`.
   """
   expected, found = coco_caption_ids(), np.asarray(caption_ids)
   if len(found) != len(owner):

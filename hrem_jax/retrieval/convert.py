@@ -15,12 +15,14 @@ from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.convert import ReleaseModel, read_release_model
+from hrem_jax.retrieval.checkpoint_folder import StateSave, checkpoint_folder
+from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.folders import check_new, new_folder
-from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, score_of
+from hrem_jax.retrieval.run import score_of, write_run
 
 BERT_HEAD_SIZE = 64  # of every published BERT
 
@@ -50,10 +52,11 @@ def convert(
     UserError: Something does not fit; nothing was written.
   """
   check_new(output)
+  checkpoint_folder(output)  # its name is refused now
   release = read_release_model(checkpoint)
   config = _config(release, data_name, str(checkpoint))
   if data is not None:
-    config.data.directory = str(data.expanduser().absolute())
+    config.data.directory = str(local_path(data).absolute())
   if config.model.text == 'bert':
     say(_set_bert_heads(config, release, vocabulary, bert_heads))
   configuration.validate(config)
@@ -189,7 +192,8 @@ def _write(
   metrics = None if release.rsum is None else {'rsum': release.rsum}
   with new_folder(output) as folder:
     options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max')
-    with ocp.CheckpointManager(folder / CHECKPOINTS, options=options) as manager:
-      manager.save(release.step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics)
-    write_text(folder / TOKENIZER_FILE, tokenizer.to_json())
-    write_text(folder / CONFIG_FILE, configuration.to_json(config))
+    checkpoints = checkpoint_folder(folder)
+    with ocp.CheckpointManager(checkpoints, options=options) as manager:
+      manager.save(release.step, args=ocp.args.Composite(state=StateSave(state)), metrics=metrics)
+    write_checksums(checkpoints / str(release.step))
+    write_run(folder, config, tokenizer)

@@ -1,22 +1,21 @@
 """Trained runs on their test split: one, or the mean of several (Full* of METHOD section 5)."""
 
-import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 from hrem_jax.retrieval.protocols import Metrics, format_table
-from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split
+from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split, skipped_updates
+from hrem_jax.retrieval.scores import Scores, mean_scores
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 from hrem_jax.retrieval.zero_shot import zero_shot_variables
 
@@ -24,23 +23,22 @@ RESULTS_FILE = 'results.json'
 
 
 class Member(NamedTuple):
-  """A run with the embeddings of its test split."""
+  """A run with the scores of its test split."""
 
   workdir: pathlib.Path
   run: Run
   step: int  # of the chosen checkpoint
   split: Split
-  images: Float[np.ndarray, 'i d']
-  texts: Float[np.ndarray, 't d']
+  scores: Scores
   parameters: dict  # their shapes
-  # Images and texts as the pretrained towers embed them; None: the run did not begin with such.
-  zero_shot: tuple[Float[np.ndarray, 'i d'], Float[np.ndarray, 't d']] | None = None
+  zero_shot: Scores | None = None  # of the pretrained towers; None: the run did not begin with such
+  skipped_updates: int = 0  # of those up to the chosen checkpoint
 
 
 def load_member(
   workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, *, data: str | pathlib.Path | None = None
 ) -> Member:
-  """Embeds the test split with the best checkpoint of a workdir.
+  """Scores the test split with the best checkpoint of a workdir.
 
   Args:
     workdir: Of a run.
@@ -51,10 +49,10 @@ def load_member(
   Raises:
     UserError: No such run or data, or features of another size than it was trained on.
   """
-  return embed_member(workdir, load_best(workdir), config, data=data)
+  return score_member(workdir, load_best(workdir), config, data=data)
 
 
-def embed_member(
+def score_member(
   workdir: pathlib.Path,
   loaded: tuple[Run, dict, int, Mesh],
   config: ml_collections.ConfigDict | None = None,
@@ -75,11 +73,11 @@ def embed_member(
   split.check_inputs(run.config.model)
   check_split(split, run.config)
   shapes, evaluator = jax.eval_shape(lambda tree: tree, variables['params']), Evaluator(run, mesh)
-  embedded, zero_shot = evaluator.embed(variables, split), None
+  scores, zero_shot = evaluator.scores(variables, split), None
   if run.config.model.start == 'zero_shot':
     before = zero_shot_variables(run, variables, mesh)
-    zero_shot = before and evaluator.embed(before, split)
-  return Member(workdir, run, step, split, *embedded, shapes, zero_shot)
+    zero_shot = before and evaluator.scores(before, split)
+  return Member(workdir, run, step, split, scores, shapes, zero_shot, skipped_updates(workdir, step))
 
 
 def evaluate_best(
@@ -98,7 +96,7 @@ def evaluate_best(
   guessed, before = chance(member), zero_shot(member)
   results = _about(member) | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
   if jax.process_index() == 0:
-    write_text(workdir / RESULTS_FILE, json.dumps(results, indent=2) + '\n')
+    write_text(workdir / RESULTS_FILE, to_json(results))
     print(f'{describe(member)}\n{format_table(metrics, guessed, before)}', flush=True)
   return member.step, metrics
 
@@ -132,8 +130,8 @@ def evaluate_ensemble(
   metrics, guessed = average(members), chance(members[0])
   reports = []
   for member in members:
-    alone = {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.images, member.texts)}
-    before = member.zero_shot and {'zero_shot': _metrics(members[0], *member.zero_shot)}
+    alone = {'workdir': str(member.workdir), 'metrics': _metrics(members[0], member.scores)}
+    before = member.zero_shot and {'zero_shot': _metrics(members[0], member.zero_shot)}
     reports.append(_about(member) | alone | (before or {}))
   if jax.process_index() == 0:
     for member, report in zip(members, reports, strict=True):
@@ -142,18 +140,13 @@ def evaluate_ensemble(
     print(f'the mean of {len(members)} similarity matrices\n{format_table(metrics, guessed)}', flush=True)
     if output is not None:
       results = {'members': reports, 'metrics': metrics, 'chance': guessed}
-      write_text(output, json.dumps(results, indent=2) + '\n')
+      write_text(output, to_json(results))
   return metrics
 
 
 def average(members: Sequence[Member]) -> Metrics:
-  """Metrics of the mean of the members' similarity matrices; of one member, its own.
-
-  The dot product of concatenated embeddings is the sum of the members' dot products: no matrix is stored.
-  """
-  images = np.concatenate([member.images for member in members], axis=1) / len(members)
-  texts = np.concatenate([member.texts for member in members], axis=1)
-  return _metrics(members[0], images, texts)
+  """Metrics of the mean of the members' similarity matrices; of one member, its own."""
+  return _metrics(members[0], mean_scores([member.scores for member in members]))
 
 
 def is_selected_on_reported(config: ml_collections.ConfigDict) -> bool:
@@ -161,10 +154,19 @@ def is_selected_on_reported(config: ml_collections.ConfigDict) -> bool:
   return config.select_on == 'test' or config.select_on == config.test_split
 
 
+def are_metrics(found: object) -> bool:
+  """Whether what a file holds can be metrics: finite numbers with names."""
+  return isinstance(found, dict) and all(
+    type(value) in (int, float) and abs(value) < math.inf for value in found.values()
+  )
+
+
 def describe(member: Member) -> str:
   """Which split, which checkpoint, how it was chosen."""
   config = member.run.config.evaluation
   line = f'{config.test_split} with the checkpoint of step {member.step}, selected on {config.select_on}'
+  if member.skipped_updates:
+    line += f' ({member.skipped_updates} of its {member.step} updates were skipped)'
   if is_selected_on_reported(config):
     line += ' (the split that is reported: figures are higher than on data that chose nothing)'
   return line
@@ -173,17 +175,18 @@ def describe(member: Member) -> str:
 def _about(member: Member) -> dict:
   config = member.run.config
   evaluation = {key: config.evaluation[key] for key in ('select_on', 'protocol', 'ties')}
-  return {'step': member.step, 'split': config.evaluation.test_split, **evaluation, 'seed': config.training.seed}
+  about = {'step': member.step, 'skipped_updates': member.skipped_updates, 'split': config.evaluation.test_split}
+  return {**about, **evaluation, 'seed': config.training.seed}
 
 
-def _metrics(member: Member, images: np.ndarray, texts: np.ndarray) -> Metrics:
-  """By the protocol and the tie rule of `member`."""
-  return evaluate_split(images, texts, member.split, member.run.config)
+def _metrics(member: Member, scores: Scores) -> Metrics:
+  """Of the split, by the protocol and the tie rule of `member`."""
+  return evaluate_split(scores, member.split, member.run.config)
 
 
 def zero_shot(member: Member) -> Metrics | None:
   """The same metrics of the pretrained towers alone, before any training; None where the run has none."""
-  return None if member.zero_shot is None else _metrics(member, *member.zero_shot)
+  return None if member.zero_shot is None else _metrics(member, member.zero_shot)
 
 
 def chance(member: Member) -> Metrics:

@@ -12,7 +12,8 @@ from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
-from hrem_jax.retrieval.protocols import Metrics
+from hrem_jax.paths import local_path, run_folder
+from hrem_jax.retrieval.protocols import Metrics, check_protocol
 from hrem_jax.retrieval.regions import Regions
 from hrem_jax.retrieval.run import Evaluator, Run, load_best
 
@@ -101,12 +102,13 @@ class Matcher:
     Args:
       data: A split, or a folder in the precomputed layout (docs/data.md), for example `data/f30k_precomp`.
       split: Which split of the folder.
-      protocol: `all` or `coco` (see `hrem_jax.retrieval.protocols.evaluate`).
+      protocol: `all` or `coco` (see `hrem_jax.retrieval.protocols.protocol_metrics`).
     """
     if not isinstance(data, Split):
-      data = load_split(pathlib.Path(data).expanduser(), split)
+      data = load_split(local_path(data), split)
     data.check_region_size(self.config.model.region_size, 'the model was trained on ')
     data.check_inputs(self.config.model)
+    check_protocol(protocol, data.num_images, data.owner)
     return self._evaluator.evaluate(self.variables, data, protocol=protocol)
 
 
@@ -120,7 +122,7 @@ def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
   Raises:
     UserError: There is no such workdir or checkpoint.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = run_folder(workdir)
   return Matcher(*load_best(workdir, step=step))
 
 

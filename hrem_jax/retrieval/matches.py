@@ -1,14 +1,15 @@
-"""Metrics from embeddings where a query may have any right answers: one block of scores in memory at a time."""
+"""Metrics from scores where a query may have any right answers: one block of scores in memory at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from hrem_jax.ops.precision import average_precision_at_r, first_match_ranks, r_precision
 from hrem_jax.ops.ranking import RECALL_AT, Ranks, TieRule, recall_metrics
-from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK, first_identical
+from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK
+from hrem_jax.retrieval.scores import Scores, Side
 
 
 class Matches(NamedTuple):
@@ -32,61 +33,27 @@ def matches_of(
   return Matches(np.array([query_row[id_] for id_ in judged], int), answers, np.array(counts, int))
 
 
-def score_blocks(
-  asking: Float[np.ndarray, 'a d'], asked: Float[np.ndarray, 'c d'], queries: Int[np.ndarray, ' q'], *, chunk: int
-) -> Iterator[tuple[slice, Float[np.ndarray, 'b c']]]:
-  """Some queries at a time, with their dot products with all candidates.
-
-  Identical candidates get identical scores, which a product alone does not promise (`ops.streamed_ranking`).
-
-  Raises:
-    FloatingPointError: A score is NaN or infinite.
-  """
-  dtype = np.result_type(asking.dtype, asked.dtype, np.float32)
-  distinct, place = np.unique(first_identical(asked), return_inverse=True)
-  candidates = asked[distinct].astype(dtype, copy=False).T
-  for start in range(0, len(queries), chunk):
-    rows = slice(start, min(start + chunk, len(queries)))
-    scores = asking[queries[rows]].astype(dtype, copy=False) @ candidates
-    if not np.isfinite(scores).all():
-      query, candidate = np.argwhere(~np.isfinite(scores))[0]
-      raise FloatingPointError(
-        f'the score of query {queries[start + query]} and candidate {distinct[candidate]} is NaN or infinite'
-      )
-    yield rows, scores if len(distinct) == len(asked) else scores[:, place]
-
-
 def recalls(
-  asking: Float[np.ndarray, 'a d'],
-  asked: Float[np.ndarray, 'c d'],
-  matches: Matches,
-  *,
-  ties: TieRule,
-  chunk: int = DEFAULT_CHUNK,
+  scores: Scores, matches: Matches, *, side: Side, ties: TieRule, chunk: int = DEFAULT_CHUNK
 ) -> dict[str, float]:
   """`r1`, `r5`, `r10`, `median_rank`, `mean_rank` of the best right answer, as `hrem_jax.ops.ranking` defines them."""
   found = [
-    first_match_ranks(scores, _is_answer(matches, rows, len(asked)))
-    for rows, scores in score_blocks(asking, asked, matches.queries, chunk=chunk)
+    first_match_ranks(block, _is_answer(matches, rows, block.shape[1]))
+    for rows, block in scores.blocks(matches.queries, side=side, chunk=chunk)
   ]
   return _recall_metrics(found, ties)
 
 
 def precisions(
-  asking: Float[np.ndarray, 'a d'],
-  asked: Float[np.ndarray, 'c d'],
-  matches: Matches,
-  *,
-  ties: TieRule,
-  chunk: int = DEFAULT_CHUNK,
+  scores: Scores, matches: Matches, *, side: Side, ties: TieRule, chunk: int = DEFAULT_CHUNK
 ) -> dict[str, float]:
   """`r1`, `r_precision` and `map_at_r`, in percent."""
   ranks, by_place, averages = [], [], []
-  for rows, scores in score_blocks(asking, asked, matches.queries, chunk=chunk):
-    is_answer, counts = _is_answer(matches, rows, len(asked)), matches.counts[rows]
-    ranks.append(first_match_ranks(scores, is_answer))
-    by_place.append(r_precision(scores, np.sort(scores, axis=1), is_answer, counts, ties=ties))
-    queries = zip(scores, is_answer, counts.tolist(), strict=True)
+  for rows, block in scores.blocks(matches.queries, side=side, chunk=chunk):
+    is_answer, counts = _is_answer(matches, rows, block.shape[1]), matches.counts[rows]
+    ranks.append(first_match_ranks(block, is_answer))
+    by_place.append(r_precision(block, np.sort(block, axis=1), is_answer, counts, ties=ties))
+    queries = zip(block, is_answer, counts.tolist(), strict=True)
     averages += [average_precision_at_r(*query, ties=ties) for query in queries]
   percent = 100.0 * float(np.mean(np.concatenate(by_place)))
   return {
@@ -96,11 +63,12 @@ def precisions(
   }
 
 
-def both_directions(
-  measure, images: Float[np.ndarray, 'i d'], texts: Float[np.ndarray, 't d'], i2t: Matches, t2i: Matches, **options
-) -> dict[str, float]:
+def both_directions(measure, scores: Scores, i2t: Matches, t2i: Matches, **options) -> dict[str, float]:
   """`measure` (`recalls` or `precisions`) as `i2t/...` and `t2i/...`; of recalls also `rsum`."""
-  directions = {'i2t': measure(images, texts, i2t, **options), 't2i': measure(texts, images, t2i, **options)}
+  directions = {
+    'i2t': measure(scores, i2t, side='images', **options),
+    't2i': measure(scores, t2i, side='texts', **options),
+  }
   metrics = {f'{way}/{key}': value for way, figures in directions.items() for key, value in figures.items()}
   if measure is recalls:
     metrics['rsum'] = sum(metrics[f'{way}/r{k}'] for way in directions for k in RECALL_AT)

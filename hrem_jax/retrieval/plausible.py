@@ -15,8 +15,8 @@ from hrem_jax.errors import UserError
 from hrem_jax.ops.precision import r_precision
 from hrem_jax.ops.ranking import TieRule
 from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK
-from hrem_jax.retrieval.matches import score_blocks
 from hrem_jax.retrieval.protocols import Metrics
+from hrem_jax.retrieval.scores import Scores, Side
 
 MAX_DIFFERENCES = (0, 1, 2)  # z
 
@@ -58,8 +58,7 @@ def read_class_labels(path: pathlib.Path, image_ids: Sequence[str]) -> Bool[np.n
 
 
 def plausible_metrics(
-  images: Float[np.ndarray, 'i d'],
-  texts: Float[np.ndarray, 't d'],
+  scores: Scores,
   owner: Int[np.ndarray, ' t'],
   labels: Bool[np.ndarray, 'i l'],
   *,
@@ -69,24 +68,24 @@ def plausible_metrics(
   """`pm/i2t/r_precision` and `pm/t2i/r_precision`, in percent.
 
   Args:
-    images, texts: The score of a pair is the dot product.
+    scores: Of every image with every text.
     owner: Row of each text's image.
     labels: As from `read_class_labels`: at least one image with a text has a class.
     ties: As in `hrem_jax.ops.ranking`.
     chunk: Queries per block of scores.
   """
   rows, columns = np.flatnonzero(labels.any(axis=1)), np.flatnonzero(labels[owner].any(axis=1))
-  images, texts, of_texts, labels = images[rows], texts[columns], labels[owner[columns]], labels[rows]
-  directions = {'i2t': (images, texts, labels, of_texts), 't2i': (texts, images, of_texts, labels)}
+  scores, of_texts, labels = scores.part(rows, columns), labels[owner[columns]], labels[rows]
+  directions = {'i2t': ('images', labels, of_texts), 't2i': ('texts', of_texts, labels)}
   return {
-    f'pm/{way}/r_precision': 100.0 * _plausible_precision(*arguments, ties=ties, chunk=chunk)
+    f'pm/{way}/r_precision': 100.0 * _plausible_precision(scores, *arguments, ties=ties, chunk=chunk)
     for way, arguments in directions.items()
   }
 
 
 def _plausible_precision(
-  asking: Float[np.ndarray, 'a d'],
-  asked: Float[np.ndarray, 'c d'],
+  scores: Scores,
+  side: Side,
   asking_labels: Bool[np.ndarray, 'a l'],
   asked_labels: Bool[np.ndarray, 'c l'],
   *,
@@ -95,15 +94,15 @@ def _plausible_precision(
 ) -> float:
   """The mean over z of the mean over the queries that have an answer at that z."""
   found: dict[int, list[np.ndarray]] = {most: [] for most in MAX_DIFFERENCES}
-  for rows, scores in score_blocks(asking, asked, np.arange(len(asking)), chunk=chunk):
-    ascending = np.sort(scores, axis=1)
+  for rows, block in scores.blocks(np.arange(len(asking_labels)), side=side, chunk=chunk):
+    ascending = np.sort(block, axis=1)
     differences = num_differences(asking_labels[rows], asked_labels)
     for most, values in found.items():
       is_match = differences <= most
       counts = np.sum(is_match, axis=1)
       asks = counts > 0
       if asks.any():
-        values.append(r_precision(scores[asks], ascending[asks], is_match[asks], counts[asks], ties=ties))
+        values.append(r_precision(block[asks], ascending[asks], is_match[asks], counts[asks], ties=ties))
   return float(np.mean([np.mean(np.concatenate(values)) for values in found.values()]))
 
 

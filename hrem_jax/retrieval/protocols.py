@@ -3,17 +3,18 @@
 `all` ranks the whole set. The two COCO protocols read the same 5,000 images and 25,000 captions of `testall`: `coco_5k`
 ranks them together, `coco_1k` in five folds of 1,000 consecutive images whose figures are averaged.
 
-An ensemble (Full* of the paper) needs no protocol of its own: see `hrem_jax.retrieval.evaluation.average`.
+An ensemble (Full* of the paper) needs no protocol of its own: see `hrem_jax.retrieval.scores.mean_scores`.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from hrem_jax.errors import UserError
 from hrem_jax.ops.ranking import TieRule, check_owner, retrieval_metrics
-from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK, ranks_from_embeddings
+from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK
+from hrem_jax.retrieval.scores import Scores
 
 PROTOCOLS = ('all', 'coco_5k', 'coco_1k', 'coco')
 COCO_IMAGES, COCO_TEXTS_PER_IMAGE, COCO_FOLDS = 5000, 5, 5
@@ -29,25 +30,23 @@ JUDGED = {  # what `hrem_jax.retrieval.split_protocols` adds: a title and the fi
 _DIRECTIONS = (('i2t', 'Image to text:'), ('t2i', 'Text to image:'))
 
 
-def evaluate(
-  image_embeddings: Float[np.ndarray, 'i d'],
-  text_embeddings: Float[np.ndarray, 't d'],
+def protocol_metrics(
+  scores: Scores,
   owner: Int[np.ndarray, 't'],
   *,
   protocol: str = 'all',
   ties: TieRule = 'expected',
   chunk: int = DEFAULT_CHUNK,
 ) -> Metrics:
-  """Recall metrics of embeddings; the score of a pair is the dot product.
+  """Recall metrics of scores.
 
   Args:
-    image_embeddings: One row per image (not one per caption: take every fifth row of a precomputed test file).
-    text_embeddings: One row per text.
+    scores: Of every image with every text.
     owner: Row of each text's image, in any order. With `all`, any number of texts per image; an image without a text
       asks no question but stays a candidate.
     protocol: `all`, `coco_5k`, `coco_1k`, or `coco` for both COCO protocols.
     ties: `expected`, `pessimistic` or `optimistic`.
-    chunk: Images per block of the product; memory grows with it, results differ by rounding at most.
+    chunk: Images per block of scores; memory grows with it, results differ by rounding at most.
 
   Returns:
     `i2t/r1`, `i2t/r5`, `i2t/r10`, `i2t/median_rank`, `i2t/mean_rank`, the same under `t2i/`, and `rsum`. `coco_1k` adds
@@ -58,8 +57,8 @@ def evaluate(
     FloatingPointError: A score is NaN or infinite.
     ValueError: Shapes that don't fit each other.
   """
-  images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
-  check_protocol(protocol, len(images), owner)
+  owner, num_images = np.asarray(owner), scores.shape[0]
+  check_protocol(protocol, num_images, owner)
   protocols = {
     'all': lambda rank: rank(slice(None)),
     'coco_5k': lambda rank: rank(slice(None)),
@@ -68,10 +67,10 @@ def evaluate(
   }
 
   def rank(rows: slice) -> Metrics:
-    start, stop, _ = rows.indices(len(images))
+    start, stop, _ = rows.indices(num_images)
     # Nothing to select in the whole set: a mask would copy the texts, and hide an owner that is no row.
     chosen = slice(None) if rows == slice(None) else (owner >= start) & (owner < stop)
-    ranks = ranks_from_embeddings(images[rows], texts[chosen], owner[chosen] - start, chunk=chunk)
+    ranks = scores.part(rows, chosen).ranks(owner[chosen] - start, chunk=chunk)
     return retrieval_metrics(ranks, ties=ties)
 
   return protocols[protocol](rank)
@@ -109,7 +108,7 @@ def format_table(metrics: Metrics, chance: Metrics | None = None, zero_shot: Met
   """The lines that people grep, figures aligned under their names.
 
   Args:
-    metrics: What `evaluate` returned, for any protocol.
+    metrics: What `protocol_metrics` returned, for any protocol.
     chance: The same of a model that scores every pair alike: its rSum stands below that of the model.
     zero_shot: Of the pretrained encoders that the model began with: a line below each of the model.
 

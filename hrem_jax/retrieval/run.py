@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -19,15 +19,19 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split
 from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
-from hrem_jax.errors import UserError, one_line
-from hrem_jax.files import read_text
+from hrem_jax.errors import UserError, one_line, shown
+from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.models.hrem import HREM, build_model
-from hrem_jax.retrieval.checksums import verify
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
+from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.scores import DotScores, Scores
+from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
-CONFIG_FILE, TOKENIZER_FILE, CHECKPOINTS = 'config.json', 'tokenizer.json', 'checkpoints'
+CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
+RUN_FILES = CONFIG_FILE, TOKENIZER_FILE
+METRICS = 'metrics'  # Orbax's name of a checkpoint's scores, and of the file in the folder of this name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +49,27 @@ def open_run(workdir: pathlib.Path) -> Run:
   Raises:
     UserError: `workdir` is not one that training wrote.
   """
-  for name in (CONFIG_FILE, TOKENIZER_FILE):
+  for name in RUN_FILES:
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
+    verify_file(workdir, name, mended=f'; if it was changed on purpose, remove {workdir / CHECKSUMS}')
   config = configuration.from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
   for key in ('embedding_size', 'region_size'):  # whoever wrote it knew them
     if not config.model[key]:
       raise UserError(f'{workdir / CONFIG_FILE}: config.model.{key} is 0, expected positive')
   tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
   return Run(config, tokenizer, build_model(config.model))
+
+
+def write_run(workdir: pathlib.Path, config: ml_collections.ConfigDict, tokenizer: TextTokenizer) -> None:
+  """Writes what decides what numbers mean, and its checksums; `open_run` reads it."""
+  files = {TOKENIZER_FILE: tokenizer.to_json(), CONFIG_FILE: configuration.to_json(config)}
+  # A start that is killed in between leaves files without checksums, never checksums of other files.
+  if (workdir / CHECKSUMS).is_file():
+    (workdir / CHECKSUMS).unlink()
+  for name, content in files.items():
+    write_text(workdir / name, content)
+  write_checksums(workdir, RUN_FILES)
 
 
 def score_of(metrics: dict) -> float:
@@ -67,14 +83,14 @@ def step_folders(folder: pathlib.Path) -> list[int]:
 
 
 def check_scores(checkpoint: pathlib.Path) -> None:
-  """Raises UserError where a checkpoint was evaluated and its score cannot be read."""
-  path = checkpoint / 'metrics' / 'metrics'
+  """Raises UserError where a checkpoint was evaluated and its score is gone, changed, or no number to compare."""
+  verify_file(checkpoint, f'{METRICS}/{METRICS}')
+  path = checkpoint / METRICS / METRICS
   if not path.parent.is_dir():
     return
-  try:
-    score_of(json.loads(path.read_text('utf-8')))
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: expected JSON with the rsum of the selection split: {one_line(error)}') from error
+  score = read_json_object(path).get('rsum')
+  if type(score) not in (int, float) or not abs(score) < math.inf:  # NaN is not smaller
+    raise UserError(f'{path}: expected JSON with the rsum of the selection split, a number, found {shown(score)}')
 
 
 def best_step(workdir: pathlib.Path) -> int:
@@ -85,7 +101,7 @@ def best_step(workdir: pathlib.Path) -> int:
   """
   # Nothing is saved, so nothing is written; Orbax's own `read_only` warns of itself on every use.
   options = ocp.CheckpointManagerOptions(best_fn=score_of, best_mode='max', create=False)
-  folder = (workdir / CHECKPOINTS).absolute()
+  folder = checkpoint_folder(workdir)
   step = None
   for found in step_folders(folder):
     check_scores(folder / str(found))
@@ -104,13 +120,25 @@ def restore_variables(workdir: pathlib.Path, step: int) -> dict:
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
-  verify(workdir / CHECKPOINTS / str(step))
-  folder = (workdir / CHECKPOINTS / str(step) / 'state').absolute()
+  verify(checkpoint_folder(workdir) / str(step))
+  return _restore(workdir, step, ('params', 'batch_stats'))
+
+
+def skipped_updates(workdir: pathlib.Path, step: int) -> int:
+  """How many of the updates up to a checkpoint were skipped; 0 where it does not say, as a converted one."""
+  return int(_restore(workdir, step, ('skipped',), is_optional=True).get('skipped', 0))
+
+
+def _restore(workdir: pathlib.Path, step: int, names: Sequence[str], *, is_optional: bool = False) -> dict:
+  """These parts of a state, or those of them that are there."""
+  folder = checkpoint_folder(workdir) / str(step) / 'state'
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
       tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-      wanted = {name: tree[name] for name in ('params', 'batch_stats')}
+      wanted = {name: tree[name] for name in names if name in tree or not is_optional}
+      if not wanted:
+        return {}
       # As NumPy arrays: whatever devices wrote them.
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       restore = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
@@ -162,10 +190,13 @@ class Evaluator:
     tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
     return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
 
+  def scores(self, variables: dict, split: Split) -> Scores:
+    """Of all images of a split with all of its captions; errors as of `embed`."""
+    return DotScores(*self.embed(variables, split))
+
   def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Metrics of the embeddings of `embed`."""
-    images, texts = self.embed(variables, split)
-    return evaluate(images, texts, split.owner, protocol=protocol, ties=self._run.config.evaluation.ties)
+    """Recall metrics of a split by `protocol`, whatever else the configuration asks of the test split."""
+    return evaluate_split(self.scores(variables, split), split, recall_only(self._run.config, protocol))
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:

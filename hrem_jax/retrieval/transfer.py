@@ -1,6 +1,5 @@
 """Zero-shot transfer: a run that was trained on one data set, evaluated on another one (docs/protocols.md)."""
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -12,10 +11,11 @@ from hrem_jax.data.precomputed import Split, data_folder
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import TextTokenizer, tokenize
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 from hrem_jax.retrieval.evaluation import average, chance, load_member, zero_shot
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import load_test_split, open_run
+from hrem_jax.retrieval.split_protocols import recall_only
 
 MOST_UNKNOWN = 0.5  # share of words that a model need not know to be worth a figure
 
@@ -52,10 +52,9 @@ def transfer(
       not know half of the words, or what the protocol needs is missing.
   """
   run = open_run(workdir)
-  config = run.config.copy_and_resolve_references()
+  config = recall_only(run.config)
   config.data.update(source='precomputed', directory=str(data), name=name)
-  wanted = dict(protocol='all', caption_ids='', class_labels='') | dict(settings or {})
-  config.evaluation.update(test_split=split, **wanted)
+  config.evaluation.update(test_split=split, **(settings or {}))
   configuration.validate(config)
   target = load_test_split(config)
   target.check_region_size(config.model.region_size, f'{workdir} was trained on ')
@@ -66,11 +65,11 @@ def transfer(
   trained_on = run.config.data.name
   line = f'{name}, {split}, with the checkpoint of step {member.step} of {workdir}, trained on {trained_on}'
   about = {'workdir': str(workdir), 'step': member.step, 'trained_on': trained_on, 'data': name, 'split': split}
-  about |= {'protocol': wanted['protocol'], 'ties': config.evaluation.ties, **words}
+  about |= {'protocol': config.evaluation.protocol, 'ties': config.evaluation.ties, **words}
   if jax.process_index() == 0:
     output = workdir / f'transfer_{name}_{split}.json' if output is None else output
     results = about | {'metrics': metrics, 'chance': guessed} | ({'zero_shot': before} if before else {})
-    write_text(output, json.dumps(results, indent=2) + '\n')
+    write_text(output, to_json(results))
     unknown, cut = words['unknown_words'], words['cut_captions']
     table = format_table(metrics, guessed, before)
     say(f'{line}\n{unknown:.1%} of the words are unknown, {cut} captions were cut\n{table}')

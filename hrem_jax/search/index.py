@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 
 DTYPES = ('float32', 'float16')
 
@@ -32,7 +33,7 @@ class Place:
 
   @classmethod
   def of(cls, folder: pathlib.Path, address: str) -> 'Place':
-    folder = folder.expanduser().resolve()
+    folder = folder.resolve()
     return cls(str(folder), os.path.relpath(folder, folder_of(address) or '/'))
 
   @property
@@ -166,7 +167,7 @@ def open_index(address: str | pathlib.Path) -> Index:
   """
   from hrem_jax.search.sqlite_index import SqliteIndex
 
-  return SqliteIndex(pathlib.Path(address).expanduser())
+  return SqliteIndex(local_path(address))
 
 
 def create_index(address: str | pathlib.Path, about: About) -> Index:
@@ -179,13 +180,13 @@ def create_index(address: str | pathlib.Path, about: About) -> Index:
 
   if about.dtype not in DTYPES:
     raise UserError(f'{address}: embeddings in {about.dtype!r}, expected {" or ".join(DTYPES)}')
-  sqlite_index.create(pathlib.Path(address).expanduser(), about)
+  sqlite_index.create(local_path(address), about)
   return open_index(address)
 
 
 def folder_of(address: str) -> pathlib.Path | None:
   """The folder that an index is in; None where it is in a bucket."""
-  return None if '://' in address else pathlib.Path(address).expanduser().resolve().parent
+  return None if '://' in address else pathlib.Path(address).resolve().parent
 
 
 def check_added(items: Sequence[Item], vectors: np.ndarray, about: About, address: str) -> None:

@@ -8,13 +8,14 @@ from PIL import Image
 
 from hrem_jax.errors import UserError
 from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
+from hrem_jax.paths import local_path
 from hrem_jax.search.searcher import Hit
 
 
 def picture_of(path: pathlib.Path) -> Image.Image:
   """The picture in a file as RGB, upright; UserError where it cannot be read."""
   try:
-    with open_picture(path.expanduser()) as (picture, _):
+    with open_picture(local_path(path)) as (picture, _):
       return picture
   except UnreadablePicture as error:
     raise UserError(f'{path}: not a picture that can be read: {error}') from error

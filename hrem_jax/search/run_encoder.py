@@ -15,6 +15,7 @@ from hrem_jax.data.pipeline import image_inputs
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
+from hrem_jax.paths import local_path
 from hrem_jax.retrieval.matcher import restore
 from hrem_jax.search.data_pictures import DataPictures, Rows
 from hrem_jax.search.picture_queries import PictureQueries
@@ -87,7 +88,7 @@ class RunEncoder:
     """The folder of towers that the run began with, if it is still there."""
     model = self._matcher.config.model
     name = model.image_weights or (model.weights if takes_embeddings(model) else '')
-    folder = pathlib.Path(name).expanduser()
+    folder = local_path(name)
     return folder if name and folder.is_dir() else None
 
 

@@ -5,9 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from PIL import Image
-
-from hrem_jax.extraction.decoding import FORMATS
+from hrem_jax.extraction.decoding import UnreadablePicture, kind_of
 from hrem_jax.serving.limits import MAX_SHOWN
 
 # What browsers show. MPO is a JPEG with more pictures behind the first.
@@ -54,7 +52,6 @@ class Gallery:
 def _kind(content: bytes) -> str | None:
   """The media type by what is in the file: its name may say anything."""
   try:
-    with Image.open(io.BytesIO(content), formats=[name for name in _TYPES if name in FORMATS]) as picture:
-      return _TYPES[picture.format]
-  except Exception:  # Pillow's plugins raise OSError, SyntaxError, struct.error, OverflowError and more
+    return _TYPES.get(kind_of(io.BytesIO(content)))
+  except UnreadablePicture:
     return None

@@ -1,6 +1,5 @@
 """Variants times seeds, one training after the other, and the table of what came out (METHOD section 7)."""
 
-import json
 import math
 import operator
 import pathlib
@@ -13,8 +12,9 @@ import ml_collections
 
 from hrem_jax import configuration
 from hrem_jax.errors import UserError
-from hrem_jax.files import read_json_object, read_text, write_text
-from hrem_jax.retrieval.evaluation import RESULTS_FILE, evaluate_ensemble
+from hrem_jax.files import read_json_object, read_text, to_json, write_text
+from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
+from hrem_jax.retrieval.evaluation import RESULTS_FILE, are_metrics, evaluate_ensemble
 from hrem_jax.training import loop
 from hrem_jax.training.setup import plan
 from hrem_jax.variants import FULL, FULL_MEMBERS, VARIANTS, describe, with_variant
@@ -71,6 +71,8 @@ def ablate(
     raise UserError(f'variant {FULL!r} is the mean of {" and ".join(FULL_MEMBERS)}: name them too')
   seeds = range(config.training.seed, config.training.seed + num_seeds)
   runs = [(name, seed, output / name / f'seed_{seed}') for seed in seeds for name in variants]
+  for _, _, workdir in runs:
+    checkpoint_folder(workdir)
   waiting = {name for name, _, workdir in runs if not (workdir / RESULTS_FILE).is_file()}
   _check_files(changed for name, changed in configs.items() if name in waiting)
   _begin(config, output)
@@ -122,17 +124,26 @@ def read_rows(output: pathlib.Path, variants: Sequence[str], seeds: Sequence[int
     done = {seed: _read_results(path) for seed, path in paths.items() if path.is_file()}
     if done:
       first = next(iter(done.values()))
-      prefix = '' if 'rsum' in first['metrics'] else 'coco_1k/'
-      figures = {key: [results['metrics'][prefix + key] for results in done.values()] for key in COLUMNS}
+      figures = {key: [results['metrics'][_prefix(results) + key] for results in done.values()] for key in COLUMNS}
       rows.append(Row(name, list(done), figures, first.get('members', [first])[0]['select_on']))
   return rows
 
 
 def _read_results(path: pathlib.Path) -> dict:
   results = read_json_object(path)
-  if not isinstance(results.get('metrics'), dict) or not {'members', 'select_on'} & results.keys():
+  members = results.get('members') or [results]
+  is_selected = isinstance(members, list) and all(isinstance(m, dict) and 'select_on' in m for m in members)
+  if not is_selected or not are_metrics(results.get('metrics')):
     raise UserError(f'{path}: no metrics in it, expected are the results of a run; without the file it is made anew')
+  missing = [key for key in COLUMNS if _prefix(results) + key not in results['metrics']]
+  if missing:
+    raise UserError(f'{path}: no {missing[0]} among the metrics; without the file it is made anew')
   return results
+
+
+def _prefix(results: dict) -> str:
+  """Of the keys of the metrics: by MS-COCO's protocol there are several of each."""
+  return '' if 'rsum' in results['metrics'] else 'coco_1k/'
 
 
 def _write(rows: list[Row], output: pathlib.Path) -> None:
@@ -146,7 +157,7 @@ def _write(rows: list[Row], output: pathlib.Path) -> None:
       }
       for row in rows
     ]
-    write_text(output / f'{TABLE_FILE}.json', json.dumps(records, indent=2) + '\n')
+    write_text(output / f'{TABLE_FILE}.json', to_json(records))
     write_text(output / f'{TABLE_FILE}.md', format_rows(rows))
 
 

@@ -18,8 +18,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.retrieval.checkpoint_folder import StateRestore, StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, write_checksums
-from hrem_jax.retrieval.run import CHECKPOINTS, check_scores, restore_variables, score_of, step_folders
+from hrem_jax.retrieval.run import check_scores, restore_variables, score_of, step_folders
 from hrem_jax.training.guard import all_finite
 from hrem_jax.training.orbax_noise import hush
 from hrem_jax.training.state import TrainState
@@ -45,7 +46,7 @@ class Checkpoints:
         checkpoint_managers.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False),
       ]
     )
-    self._workdir, self._folder = workdir, (workdir / CHECKPOINTS).absolute()
+    self._workdir, self._folder = workdir, checkpoint_folder(workdir)
     self._set_aside_without_scores()
     options = ocp.CheckpointManagerOptions(
       best_fn=score_of,
@@ -86,7 +87,7 @@ class Checkpoints:
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator))
+    items = ocp.args.Composite(state=StateSave(state), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
     if jax.process_index() == 0:
@@ -154,7 +155,7 @@ class Checkpoints:
     fields = {name: getattr(abstract, name) for name in abstract.__dataclass_fields__}
     stored = ocp.PyTreeCheckpointHandler().metadata(self._folder / str(step) / 'state').tree
     known = {name: value for name, value in fields.items() if name in stored or name not in CAME_LATER}
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(known))
+    items = ocp.args.Composite(state=StateRestore(known))
     restored = self._manager.restore(step, args=items)['state']
     positions = sorted((self._folder / str(step) / 'data').glob('process_*.json'))
     if not positions:

@@ -8,8 +8,10 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from hrem_jax.data.outliers import warnings_of
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
+from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.protocols import format_table
 from hrem_jax.retrieval.run import Evaluator
@@ -42,6 +44,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
 
 
 def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopRequests) -> dict[str, float]:
+  checkpoint_folder(workdir)  # its name is refused before the data is read
   setup, mesh = prepare(config, workdir), data_mesh()
   iterator = read_ahead(setup.batches, setup.num_steps)
   with Checkpoints(workdir) as checkpoints:
@@ -51,6 +54,8 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopR
       Neighbours(setup, workdir, progress) as neighbours,
     ):
       progress.say(summary(setup, state))
+      for warning in warnings_of(setup.train):
+        progress.say(f'WARNING: {warning}')
       _run_steps(setup, mesh, state, iterator, checkpoints, progress, neighbours, stop)
       progress.end_bar()
       step, metrics = evaluate_best(workdir)
@@ -60,8 +65,9 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopR
 
 def keep_compiled(config: ml_collections.ConfigDict) -> None:
   """XLA's programs stay in the user's cache: the second start of the same training compiles nothing."""
-  if not jax.config.jax_compilation_cache_dir:  # the user's own setting wins
-    jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache) / 'xla'))
+  folder = cache_folder(config.data.cache)
+  if folder and not jax.config.jax_compilation_cache_dir:  # the user's own setting wins
+    jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
 
 
 def _run_steps(
@@ -78,7 +84,9 @@ def _run_steps(
   config, first_step = setup.run.config, int(state.step)
   evaluator = Evaluator(setup.run, mesh)
   update = CompiledSteps(setup, mesh, progress)
-  guard = Guard(config.training.max_skipped_steps, checkpoints.describe_newest)
+  guard = Guard(
+    config.training.max_skipped_steps, checkpoints.describe_newest, say=progress.say, image_ids=setup.train.ids
+  )
 
   def end_if_asked(step: int) -> None:
     """Between two steps."""
@@ -99,8 +107,9 @@ def _run_steps(
   for step in range(first_step + 1, setup.num_steps + 1):
     end_if_asked(step - 1)
     neighbours.before_step(step - 1, state, evaluator.encoder)
-    state, metrics = update(state, split_batch(next(iterator), mesh))
-    guard.watch(step, metrics)
+    batch = next(iterator)
+    state, metrics = update(state, split_batch(batch, mesh))
+    guard.watch(step, metrics, batch)
     is_last = step == setup.num_steps
     if step % config.training.log_every_steps == 0 or is_last:
       progress.training(step, {name: float(value) for name, value in metrics.items()})
@@ -113,6 +122,8 @@ def _run_steps(
         checkpoints.save(state, iterator, scores)
   checkpoints.wait()
   end_if_asked(setup.num_steps)
+  if guard.num_skipped:
+    progress.say(f'{guard.num_skipped} of {setup.num_steps} updates were skipped: what was in them was not learnt')
 
 
 def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Progress) -> dict[str, float]:

@@ -114,9 +114,11 @@ def read_labels(path: pathlib.Path, num_images: int) -> Int[np.ndarray, ' i']:
     UserError: The file is damaged or of another data set.
   """
   labels = np.array(open_array(path, num_dimensions=1))
-  if labels.dtype != np.int32 or len(labels) != num_images or labels.min(initial=0) < 0:
+  # The sampler's memory grows with the largest number.
+  in_range = labels.dtype == np.int32 and labels.min(initial=0) >= 0 and labels.max(initial=0) < num_images
+  if not in_range or len(labels) != num_images:
     raise UserError(
       f'{path}: {len(labels)} numbers of type {labels.dtype}, expected clusters from 0 of the {num_images} images, '
-      'int32; without the file they are made anew'
+      'int32, fewer than there are images; without the file they are made anew'
     )
   return labels

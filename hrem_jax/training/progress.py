@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import math
 import pathlib
 import sys
 import time
@@ -12,7 +13,7 @@ import jax
 import tensorboardX
 import tqdm
 
-from hrem_jax.files import write_text
+from hrem_jax.files import to_json, write_text
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -103,7 +104,7 @@ class Progress:
     record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **metrics}
     try:
       with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(record) + '\n')
+        file.write(to_json(record, indent=None))
       for name, value in metrics.items():
         self._board.add_scalar(f'{kind}/{name}', value, step)
       self._board.flush()
@@ -119,12 +120,14 @@ class Progress:
 
 
 def _report(line: str) -> dict | None:
-  """None for the last line of a killed run."""
+  """None for the last line of a killed run, and for what else is no report; `null` is NaN."""
   try:
-    report = json.loads(line)
-    return report if {'kind', 'step'} <= report.keys() else None
-  except (ValueError, AttributeError):
+    report = {key: math.nan if value is None else value for key, value in json.loads(line).items()}
+  except (ValueError, AttributeError, RecursionError):
     return None
+  if not isinstance(report.get('kind'), str) or type(report.get('step')) is not int:
+    return None
+  return report if all(type(value) in (int, float) for key, value in report.items() if key != 'kind') else None
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:

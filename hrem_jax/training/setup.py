@@ -21,11 +21,12 @@ from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
 from hrem_jax.distributed import check_shared
 from hrem_jax.errors import UserError
-from hrem_jax.files import write_text
 from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.pretrained import fill_in_towers, read_towers
-from hrem_jax.retrieval.run import CHECKPOINTS, CONFIG_FILE, TOKENIZER_FILE, Run, open_run, step_folders
+from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS
+from hrem_jax.retrieval.run import CONFIG_FILE, Run, open_run, step_folders, write_run
 from hrem_jax.retrieval.split_protocols import check_split
 from hrem_jax.sharding import replicate
 from hrem_jax.training.encoder_check import check_encoder
@@ -60,8 +61,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
   if jax.process_index() == 0:
     if provenance is not None:
       write_provenance(workdir, provenance)
-    write_text(workdir / TOKENIZER_FILE, setup.run.tokenizer.to_json())
-    write_text(workdir / CONFIG_FILE, configuration.to_json(setup.run.config))
+    write_run(workdir, setup.run.config, setup.run.tokenizer)
   check_shared(workdir / CONFIG_FILE)
   return setup
 
@@ -162,7 +162,7 @@ def resolve(
       )
   else:
     if tokenizer is None and config.model.vocabulary:
-      tokenizer = read_scan_vocabulary(pathlib.Path(config.model.vocabulary).expanduser())
+      tokenizer = read_scan_vocabulary(local_path(config.model.vocabulary))
     tokenizer = tokenizer or tokenizers.build_vocabulary(train.captions, min_count=config.data.min_word_count)
     config.model[config.model.text].vocab_size = tokenizer.vocab_size
   return config, tokenizer
@@ -176,7 +176,7 @@ def _check_pretrained(run: Run) -> None:
     _read_weights(config, jax.eval_shape(init, jax.random.key(0))['params'])
   if config.model.word_vectors:
     words = run.tokenizer.pieces(range(run.tokenizer.vocab_size))
-    read_word_vectors(pathlib.Path(config.model.word_vectors).expanduser(), words, config.model.bigru.word_size)
+    read_word_vectors(local_path(config.model.word_vectors), words, config.model.bigru.word_size)
 
 
 def _read_weights(config: ml_collections.ConfigDict, params: dict) -> dict:
@@ -199,7 +199,7 @@ def first_state(setup: Setup, mesh: Mesh) -> TrainState:
   if config.model.word_vectors:
     language_model = variables['params']['text_encoder']['language_model']
     language_model['word_embeddings'] = with_word_vectors(
-      language_model['word_embeddings'], setup.run.tokenizer, pathlib.Path(config.model.word_vectors).expanduser()
+      language_model['word_embeddings'], setup.run.tokenizer, local_path(config.model.word_vectors)
     )
   return replicate(create_state(variables, setup.optimizer), mesh)
 

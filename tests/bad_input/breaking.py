@@ -69,3 +69,8 @@ def folder(name: str):
 
 def both(*breaks):
   return lambda world: [each(world) for each in breaks]
+
+
+def edited(*breaks):
+  """A run whose files were changed on purpose, as its message says: without their checksums."""
+  return both(gone('run/checksums.json'), *breaks)

@@ -1,6 +1,6 @@
 """Configuration files, settings and the command line."""
 
-from bad_input.breaking import entry, gone, lines, raw
+from bad_input.breaking import edited, entry, gone, lines, raw
 from bad_input.cases_data import EVALUATE, TRAIN
 from bad_input.table import Case
 
@@ -146,31 +146,31 @@ CASES = [
     'config.json of a workdir is no JSON',
     EVALUATE,
     'run/config.json: not a configuration',
-    raw('run/config.json', b'{"data": '),
+    edited(raw('run/config.json', b'{"data": ')),
   ),
   Case(
     'config.json of a workdir is not UTF-8',
     EVALUATE,
     'run/config.json: line 2 is not UTF-8: byte 0xff',
-    raw('run/config.json', b'{\n"\xff": 1}'),
+    edited(raw('run/config.json', b'{\n"\xff": 1}')),
   ),
   Case(
     'config.json with a key that is not known',
     EVALUATE,
     'run/config.json: not a configuration.*gamma',
-    entry('run/config.json', lambda c: c['loss'].update(gamma=1)),
+    edited(entry('run/config.json', lambda c: c['loss'].update(gamma=1))),
   ),
   Case(
     'config.json with a value that cannot work',
     EVALUATE,
     'run/config.json: .*num_heads',
-    entry('run/config.json', lambda c: c['model'].update(num_heads=5)),
+    edited(entry('run/config.json', lambda c: c['model'].update(num_heads=5))),
   ),
   Case('tokenizer.json of a workdir is gone', EVALUATE, 'run/tokenizer.json: no such file', gone('run/tokenizer.json')),
   Case(
     'tokenizer.json of a workdir is damaged',
     EVALUATE,
     'run/tokenizer.json: not a tokenizer file',
-    raw('run/tokenizer.json', b'{'),
+    edited(raw('run/tokenizer.json', b'{')),
   ),
 ]

@@ -138,7 +138,7 @@ CASES = [
     Case(f'a read-only folder: {what}', command, f'{where}: .*{READ_ONLY}', begun=begun, under=read_only)
     for what, command, where, begun in (
       ('training', TRAIN, 'new/tokenizer.json', ()),
-      ('going on', TRAIN.replace('W/new', 'W/run'), 'run/tokenizer.json', ()),
+      ('going on', TRAIN.replace('W/new', 'W/run'), 'run/checksums.json', ()),
       ('evaluation', EVALUATE, 'run/results.json', ()),
       ('extract', EXTRACT, 'new', ()),
       ('transfer', TRANSFER, 'run/transfer_tiny_test.json', ()),

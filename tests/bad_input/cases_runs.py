@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 
-from bad_input.breaking import array, both, cut, entry, folder, gone, put, raw
+from bad_input.breaking import array, both, cut, edited, entry, folder, gone, put, raw
 from bad_input.cases_data import AT, EVALUATE, TRAIN
 from bad_input.table import Case
+from hrem_jax.retrieval.checksums import write_checksums
+from hrem_jax.retrieval.run import RUN_FILES
 
 RESUME = TRAIN.replace('W/new', 'W/run')
 TFDS = f'{TRAIN.replace("W/data", "W/tfds")} --config.data.source=tfds'
@@ -31,6 +33,7 @@ def empty_checkpoint(world):
   content = json.loads((world / 'run/config.json').read_text())
   content['data']['directory'] = str(world / 'data')
   (world / 'run/config.json').write_text(json.dumps(content, indent=2) + '\n')
+  write_checksums(world / 'run', RUN_FILES)
   shutil.rmtree(world / STEP)
   (world / STEP).mkdir()
 
@@ -46,12 +49,14 @@ def other_member(world):
     content = json.loads((world / name / 'config.json').read_text())
     content['data']['directory'] = str(world / data)
     (world / name / 'config.json').write_text(json.dumps(content))
+    (world / name / 'checksums.json').unlink()
 
 
 def started_elsewhere(world):
   content = json.loads((world / 'run/config.json').read_text())
   content['loss']['margin'] = 0.5
   (world / 'run/config.json').write_text(json.dumps(content))
+  (world / 'run/checksums.json').unlink()
 
 
 def shard(world):
@@ -91,14 +96,44 @@ CASES = [
   Case(
     'checksums that are no JSON',
     EVALUATE,
-    'checkpoints/12/checksums.json: expected JSON',
+    'checkpoints/12/checksums.json: not JSON',
     raw(f'{STEP}/checksums.json', b'{'),
   ),
   Case(
     'a score that cannot be read',
     EVALUATE,
-    'metrics/metrics: expected JSON with the rsum',
-    raw(f'{STEP}/metrics/metrics', b'{"rsum": 4'),
+    'metrics/metrics: not JSON',
+    unsealed(raw(f'{STEP}/metrics/metrics', b'{"rsum": 4')),
+  ),
+  Case(
+    'a score that is no number',
+    EVALUATE,
+    'metrics/metrics: expected JSON with the rsum of the selection split, a number, found nan',
+    unsealed(raw(f'{STEP}/metrics/metrics', b'{"rsum": NaN}')),
+  ),
+  Case(
+    'a score that was changed',
+    EVALUATE,
+    'checkpoints/12: damaged: metrics/metrics is not what was written',
+    entry(f'{STEP}/metrics/metrics', lambda c: c.update(rsum=1.5)),
+  ),
+  Case(
+    'a checkpoint that has lost its score',
+    EVALUATE,
+    'checkpoints/12: damaged: metrics/metrics is missing',
+    gone(f'{STEP}/metrics'),
+  ),
+  Case(
+    'a configuration that was changed',
+    EVALUATE,
+    'run: damaged: config.json is not what was written .*; if it was changed on purpose, remove run/checksums.json',
+    entry('run/config.json', lambda c: c['model'].update(residual_weight=0.5)),
+  ),
+  Case(
+    'a vocabulary with another bit',
+    EVALUATE,
+    'run: damaged: tokenizer.json is not what was written',
+    lambda w: raw('run/tokenizer.json', (w / 'run/tokenizer.json').read_bytes().replace(b'"dog"', b'"dof"'))(w),
   ),
   Case(
     'going on from a damaged checkpoint alone',
@@ -123,13 +158,13 @@ CASES = [
     'a checkpoint of another model',
     EVALUATE,
     'run',
-    entry('run/config.json', lambda c: c['model'].update(region_size=17)),
+    edited(entry('run/config.json', lambda c: c['model'].update(region_size=17))),
   ),
   Case(
     'a run without the size of its regions',
     EVALUATE,
     'run/config.json: config.model.region_size is 0, expected positive',
-    entry('run/config.json', lambda c: c['model'].update(region_size=0)),
+    edited(entry('run/config.json', lambda c: c['model'].update(region_size=0))),
   ),
   Case(
     'evaluation of features of another size',
@@ -152,6 +187,30 @@ CASES = [
     'the workdir lies below a file',
     TRAIN.replace('W/new', 'W/file/new'),
     'file/new/tokenizer.json: cannot be written: .*file is no folder',
+  ),
+  Case(
+    'a workdir in an S3 bucket',
+    TRAIN.replace('W/new', 's3://bucket/run'),
+    's3://bucket/run: an address',
+  ),
+  Case('a bucket without a folder', TRAIN.replace('W/new', 'gs://bucket'), 'gs://bucket: expected gs://BUCKET/FOLDER'),
+  Case(
+    'a workdir with a character that tensorstore changes',
+    TRAIN.replace('W/new', 'W/new\\run'),
+    'checkpoints cannot be kept in a folder with .* in its name',
+  ),
+  Case(
+    'a workdir that looks like an address',
+    TRAIN.replace('W/new', 'W/gs:/run'),
+    "gs:/run/checkpoints': checkpoints cannot be kept in a folder with 'gs:' in its name",
+  ),
+  Case('ablate: into a bucket', f'{ABLATE} --variants=fusion --output gs://bucket/new', 'gs://bucket/new: an address'),
+  Case('export: into a bucket', 'export W/run --output gs://bucket/new', 'gs://bucket/new: an address'),
+  Case('report: into a bucket', 'report W/run --output gs://bucket/page.html', 'gs://bucket/page.html: an address'),
+  Case(
+    'convert: a workdir whose name cannot be one',
+    'convert W/release.pth --output W/a\\b --vocabulary W/vocab.txt',
+    'checkpoints cannot be kept in a folder with',
   ),
   Case(
     'a folder in the place of results.json',
@@ -198,7 +257,9 @@ CASES = [
     begun=('new',),  # a bar
   ),
   Case(
-    'convert-data: into a bucket', 'convert-data W/data --output gs://bucket/data', 'no local folder; convert into one'
+    'convert-data: into a bucket',
+    'convert-data W/data --output gs://bucket/data',
+    'gs://bucket/data: an address',
   ),
   Case(
     'convert-data: NaN',

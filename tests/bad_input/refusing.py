@@ -31,14 +31,15 @@ def read_only(folder: pathlib.Path) -> Iterator[None]:
 @contextlib.contextmanager
 def small_files(_: pathlib.Path, most: int = 3000) -> Iterator[None]:
   """A file gets no larger than `most` bytes, whoever writes it: what a full disk and a quota do in the middle of it."""
-  limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), jax.config.jax_enable_compilation_cache
-  jax.config.update('jax_enable_compilation_cache', False)
+  # Whether there is a cache is found out once a process; what compiles in less than so many seconds never enters it.
+  limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1e9)
   resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
   try:
     yield
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    jax.config.update('jax_enable_compilation_cache', kept)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', kept)
 
 
 def _refuse(event: str, arguments: tuple) -> None:

@@ -400,6 +400,20 @@ def test_captions_longer_than_the_widest_bucket_are_a_warning(folder):
   ]
 
 
+def test_values_far_outside_the_others_are_a_warning(folder):
+  path = folder / 'train_ims.npy'
+  features = np.load(path).astype(np.float32)
+  features[3, 1, 2] = -1e9
+  np.save(path, features)
+  found = examine(folder, widest=64)
+  assert found.problems == []
+  assert [line.split(', far')[0] for line in found.warnings if 'far outside' in line] == [
+    f'{path}: row 3 (counted from 0) has values up to 1e+09'
+  ]
+  np.save(path, np.full_like(features, 1e20))  # among themselves they are alike, and their squares are not finite
+  assert len([line for line in examine(folder, widest=64).warnings if 'far outside' in line]) == len(features)
+
+
 def test_the_command(folder, capsys):
   synthetic.write_data_set(folder.parent)
   cli.run(['check', str(folder)])

@@ -167,6 +167,18 @@ def nothing_left(output: pathlib.Path) -> bool:
   return not [path for path in output.rglob('*') if path.is_file() or 'incomplete' in path.name]
 
 
+def test_files_whose_owner_has_no_name(data, tmp_path, monkeypatch):
+  def unknown(number):
+    raise KeyError(f'getpwuid(): uid not found: {number}')
+
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  split = load_tfds_split(str(data / 'tfds'), 'tiny', 'train')
+  assert len(split.features.rows(np.arange(3))[0]) == 3
+  with pytest.raises(UserError, match='1.0.0: cannot be written: TFDS wants a user with a name, this id has none'):
+    convert(data / 'tiny_precomp', tmp_path)
+  assert nothing_left(tmp_path)
+
+
 def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(data, tmp_path, monkeypatch):
   split_class = type(load_split(data / 'tiny_precomp', 'train').features)
   rows, calls = split_class.rows, []
@@ -296,7 +308,7 @@ def test_places_that_cannot_be_written_are_named(data, tmp_path):
   (tmp_path / 'file').write_text('a letter')
   with pytest.raises(UserError, match='file/region_captions/tiny/1.0.0: cannot be written'):
     convert(source, tmp_path / 'file')
-  with pytest.raises(UserError, match='gs:/bucket/data: no local folder; convert into one and copy it'):
+  with pytest.raises(UserError, match='gs:/bucket/data: an address, expected a path of this machine'):
     convert(source, pathlib.Path('gs://bucket/data'))
   with pytest.raises(UserError, match='nowhere: no such folder'):
     convert(tmp_path / 'nowhere', tmp_path)
@@ -349,6 +361,33 @@ def test_a_damaged_data_set_is_named_before_anything_is_trained(copy, damage, me
   damage(copy)
   with pytest.raises(UserError, match=message):
     load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
+
+
+def rewrite(path: pathlib.Path, old: bytes, new: bytes) -> None:
+  assert len(old) == len(new)
+  assert old in path.read_bytes()
+  path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'message'),
+  [
+    (b'"0", "1"', b'"0",   1', r'captions-train.json: expected lists of strings'),
+    (b'"0", "1"', b'"0_, _1"', r'captions-train.json: 39 ids and captions of 40 images, expected those of 40'),
+  ],
+)
+def test_texts_of_the_same_size_that_do_not_fit_are_named(copy, old, new, message):
+  rewrite(copy / 'captions-train.json', old, new)
+  with pytest.raises(UserError, match=message):
+    load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
+
+
+def test_more_regions_than_the_description_says_are_named(copy):
+  path = copy / 'metadata.json'
+  path.write_text(path.read_text().replace('"max_regions": 7', '"max_regions": 3'))
+  split = load_tfds_split(str(copy.parents[2]), 'tiny', 'train')
+  with pytest.raises(UserError, match='row 2 of the split has 7 regions, expected at most 3'):
+    split.features.rows(np.array([2]))
 
 
 def test_other_splits_are_read_where_one_is_damaged(copy):

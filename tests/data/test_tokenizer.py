@@ -92,9 +92,59 @@ def test_cache_is_used_and_mended(tmp_path, bert, monkeypatch):
   assert len(list((tmp_path / 'tokens').iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+  'change',
+  [
+    dict(tokens=lambda a: a.astype(np.float32)),
+    dict(tokens=lambda a: a + 10**6),
+    dict(tokens=lambda a: -1 - a),
+    dict(tokens=lambda a: a[:-1]),
+    dict(tokens=lambda a: np.stack([a, a])),
+    dict(words=lambda a: a[:-1]),
+    dict(words=lambda a: a.astype(np.float64)),
+    dict(words=lambda a: a - 1),
+    dict(offsets=lambda a: a[[0, 2, 1]]),
+    dict(offsets=lambda a: a[:-1]),
+    dict(offsets=lambda a: np.zeros_like(a)),
+    dict(offsets=lambda a: a + 1),
+    dict(offsets=lambda a: a.astype(np.float64)),
+    dict(offsets=lambda a: np.zeros(0, np.int64)),
+  ],
+)
+def test_a_cache_whose_parts_do_not_fit_together_is_made_anew(tmp_path, bert, change):
+  captions = ['two dogs', 'a man']
+  right = token_cache.cached_tokens(captions, bert, folder=tmp_path)
+  (file,) = (tmp_path / 'tokens').iterdir()
+  arrays = dict(tokens=right.tokens, words=right.words, offsets=right.offsets)
+  for _ in range(2):  # what is made anew is kept
+    found = token_cache.cached_tokens(captions, bert, folder=tmp_path)
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(getattr(found, name), array)
+      assert getattr(found, name).dtype == array.dtype
+    np.savez(file, **{name: change.get(name, lambda a: a)(array) for name, array in arrays.items()})
+
+
+def test_captions_that_are_cut_elsewhere_are_other_ones(tmp_path, bert):
+  first = token_cache.cached_tokens(['two\ndogs', 'a man'], bert, folder=tmp_path)
+  second = token_cache.cached_tokens(['two', 'dogs\na man'], bert, folder=tmp_path)
+  assert first.lengths.tolist() == [4, 4]
+  assert second.lengths.tolist() == [3, 5]
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, bert):
   (tmp_path / 'file').write_text('in the way')
   assert len(token_cache.cached_tokens(['two dogs'], bert, folder=tmp_path / 'file')) == 1
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch, bert):
+  def unknown(number):
+    raise KeyError(f'getpwuid(): uid not found: {number}')
+
+  monkeypatch.delenv('HOME', raising=False)
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  assert token_cache.cache_folder() is None
+  assert len(token_cache.cached_tokens(['two dogs'], bert, folder=token_cache.cache_folder())) == 1
 
 
 def test_missing_special_token_is_named():

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import small_pictures
 from hypothesis import strategies
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+import hrem_jax
 from hrem_jax.extraction.decoding import UnreadablePicture, open_picture
+from hrem_jax.extraction.png_texts import without_long_texts
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::PIL.Image.DecompressionBombWarning')
 
@@ -51,6 +53,39 @@ MODES = {
   'CMYK': (saved(COLOUR, 'TIFF', 'CMYK'), COLOUR),
   'a constant float': (saved(np.full((5, 7), -3, np.float32), 'TIFF'), np.zeros((5, 7))),
 }
+
+
+TEXTS = {
+  'compressed': dict(zip=True),
+  'many': dict(times=70),
+  'a profile of colours': dict(profile=True),
+}
+
+
+@pytest.mark.parametrize('kind', TEXTS)
+def test_a_picture_with_more_text_than_pillow_reads(tmp_path, kind):
+  about, options = PngImagePlugin.PngInfo(), TEXTS[kind]
+  text = 'a prompt ' * (110_000 if kind == 'many' else 120_000)
+  for number in range(options.get('times', 1)):
+    about.add_text(f'prompt {number}', text, zip=options.get('zip', False))
+  about.add_text('short', 'stays')
+  more = {'icc_profile': text.encode()} if 'profile' in options else {}
+  content = saved(COLOUR, pnginfo=about, **more)
+  with pytest.raises(ValueError, match='MAX_TEXT_CHUNK|memory used in text'):
+    Image.open(io.BytesIO(content)).load()
+  assert (decoded(tmp_path, content) == COLOUR).all()
+  with Image.open(without_long_texts(io.BytesIO(content))) as picture:
+    picture.load()
+    assert picture.text['short'] == 'stays'
+  whole = saved(COLOUR)
+  assert without_long_texts(io.BytesIO(whole)).read() == whole
+
+
+def test_pictures_are_opened_in_one_place():
+  """`hrem_jax/data/demo/drawing.py` rasterises its own vectors."""
+  root = pathlib.Path(hrem_jax.__file__).parent
+  found = {path.relative_to(root).as_posix() for path in root.rglob('*.py') if 'Image.open(' in path.read_text('utf-8')}
+  assert found == {'extraction/decoding.py', 'data/demo/drawing.py'}
 
 
 @pytest.mark.parametrize('mode', MODES)

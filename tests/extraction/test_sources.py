@@ -89,6 +89,16 @@ def test_paths_start_at_the_root_or_are_absolute(tmp_path):
   assert [record.name for record in source.records] == ['sub/a.jpg', elsewhere.as_posix()]
 
 
+@pytest.mark.parametrize('ending', ['csv', 'jsonl', 'json'])
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path, ending):
+  image = {'filename': '~p00.jpg', 'split': 'train', 'sentences': [{'raw': 'a dog'}]}
+  (tmp_path / 'x.csv').write_text('filename,title\n~p00.jpg,a dog\n')
+  (tmp_path / 'x.jsonl').write_text(json.dumps({'image': '~p00.jpg', 'caption': 'a dog'}) + '\n')
+  (tmp_path / 'x.json').write_text(json.dumps({'images': [image]}))
+  (record,) = read_source(tmp_path / f'x.{ending}').records
+  assert record.path == tmp_path / '~p00.jpg'
+
+
 def test_json_lines(tmp_path):
   lines = [
     {'image': 'a.jpg', 'captions': ['one', ' ', 'two\nlines']},

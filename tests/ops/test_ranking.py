@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hrem_jax.ops.ranking import (
   Ranks,
-  chance_ranks,
   hit_probability,
   mean_ranks,
   ranks_from_similarity,
@@ -19,6 +18,7 @@ from hrem_jax.ops.ranking import (
   retrieval_metrics,
 )
 from hrem_jax.ops.streamed_ranking import first_identical, ranks_from_embeddings
+from hrem_jax.retrieval.scores import ChanceScores
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'metrics.npz')
 TIES = ('optimistic', 'expected', 'pessimistic')
@@ -177,9 +177,9 @@ def test_image_without_captions_is_a_candidate_only():
 def test_a_constant_model_gets_chance(scores):
   owner = np.arange(65) // 5
   constant = ranks_from_similarity(np.full((13, 65), scores, dtype=np.float32), owner)
-  assert_same_ranks(constant, chance_ranks(owner, 13))
+  assert_same_ranks(constant, ChanceScores((13, len(owner))).ranks(owner))
   embeddings = ranks_from_embeddings(np.ones((13, 3)), np.ones((65, 3)), owner, chunk=4)
-  assert_same_ranks(embeddings, chance_ranks(owner, 13))
+  assert_same_ranks(embeddings, ChanceScores((13, len(owner))).ranks(owner))
   metrics = retrieval_metrics(constant)
   assert metrics['t2i/r1'] == pytest.approx(100 / 13)
   assert metrics['i2t/r1'] == pytest.approx(100 / 13)
@@ -189,7 +189,7 @@ def test_a_constant_model_gets_chance(scores):
 
 def test_chance_with_ragged_owners_equals_constant_scores():
   owner = ragged_owner(np.random.default_rng(0), 11, 31)
-  assert_same_ranks(ranks_from_similarity(np.zeros((11, 31)), owner), chance_ranks(owner, 11))
+  assert_same_ranks(ranks_from_similarity(np.zeros((11, 31)), owner), ChanceScores((11, len(owner))).ranks(owner))
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hrem_jax.report.examples import best_of, choose_examples, evenly_spaced
+from hrem_jax.retrieval.scores import DotScores
 
 
 def unit_rows(count: int, size: int = 17, seed: int = 0) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_half_are_mistakes_and_they_agree_with_the_scores():
   texts = images[owner].copy()
   texts[::2] = unit_rows(len(texts[::2]), seed=1)  # every other caption says something else
   similarity = images @ texts.T
-  by_text, by_image = choose_examples(images, texts, owner)
+  by_text, by_image = choose_examples(DotScores(images, texts), owner)
 
   first = similarity.argmax(axis=0) == owner
   assert by_text.num_hits == first.sum() >= 3
@@ -78,14 +79,14 @@ def test_half_are_mistakes_and_they_agree_with_the_scores():
 
 def test_where_there_are_no_mistakes_more_hits_are_shown():
   images = unit_rows(11)
-  by_text, by_image = choose_examples(images, images.copy(), np.arange(11))
+  by_text, by_image = choose_examples(DotScores(images, images.copy()), np.arange(11))
   for examples in (by_text, by_image):
     assert (len(examples.hits), len(examples.misses)) == (6, 0)
     assert (examples.num_hits, examples.num_misses) == (11, 0)
 
 
 def test_a_model_that_scores_everything_the_same_has_no_hits():
-  by_text, by_image = choose_examples(np.ones((7, 5), np.float32), np.ones((7, 5), np.float32), np.arange(7))
+  by_text, by_image = choose_examples(DotScores(np.ones((7, 5), np.float32), np.ones((7, 5), np.float32)), np.arange(7))
   assert by_text.num_hits == by_image.num_hits == 0
   assert all(example.right[0].position == 7 for example in (*by_text.misses, *by_image.misses))
 
@@ -93,7 +94,7 @@ def test_a_model_that_scores_everything_the_same_has_no_hits():
 def test_an_image_without_a_caption_is_no_query_but_a_candidate():
   images = unit_rows(7)
   owner = np.array([6, 0, 2])
-  by_text, by_image = choose_examples(images, images[owner], owner)
+  by_text, by_image = choose_examples(DotScores(images, images[owner]), owner)
   assert [example.query for example in by_image.hits] == [0, 2, 6]
   assert by_text.hits[0].num_candidates == 7
   assert by_image.hits[0].num_candidates == 3
@@ -101,4 +102,4 @@ def test_an_image_without_a_caption_is_no_query_but_a_candidate():
 
 def test_the_same_arrays_give_the_same_examples():
   images, texts, owner = unit_rows(31), unit_rows(62, seed=2), np.repeat(np.arange(31), 2)
-  assert choose_examples(images, texts, owner) == choose_examples(images, texts, owner)
+  assert choose_examples(DotScores(images, texts), owner) == choose_examples(DotScores(images, texts), owner)

@@ -15,9 +15,10 @@ from PIL import Image
 from hrem_jax import cli
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
-from hrem_jax.ops.ranking import chance_ranks, retrieval_metrics
+from hrem_jax.ops.ranking import retrieval_metrics
 from hrem_jax.report.page import Findings, gather, render, write_report
 from hrem_jax.report.pictures import Pictures
+from hrem_jax.retrieval.scores import ChanceScores
 
 NASTY = '<script>alert("x")</script> a dog & a \'cat\''
 ATTRIBUTION = 'Drawn by <b>somebody</b>, https://example.org, CC BY 4.0'
@@ -87,7 +88,7 @@ def test_the_page_is_well_formed(page):
 def test_the_table_holds_the_results_and_chance(trained, page):
   metrics = json.loads((trained / 'run <1>' / 'results.json').read_text('utf-8'))['metrics']
   owner = load_split(trained / 'data' / 'tiny_precomp', 'test').owner
-  chance = retrieval_metrics(chance_ranks(owner, 13))
+  chance = retrieval_metrics(ChanceScores((13, len(owner))).ranks(owner))
   names = ('r1', 'r5', 'r10', 'median_rank', 'mean_rank')
 
   def expected(values, *directions):
@@ -135,6 +136,8 @@ def test_a_picture_that_is_missing_or_broken_is_a_card(trained, findings):
     page = render(findings)
     assert '<img' not in page
     assert '<b>12</b>' in page
+    assert 'Pictures that cannot be read' in page
+    assert re.search(r'<li>\d+.jpg: not one of JPEG, .* or damaged</li>', page)
   finally:
     shutil.rmtree(pictures, ignore_errors=True)
     hidden.rename(pictures)
@@ -145,6 +148,24 @@ def test_an_id_never_leads_out_of_the_folder_of_pictures(tmp_path, image_id):
   (tmp_path / 'pictures').mkdir()
   Image.new('RGB', (5, 5)).save(tmp_path / 'secret.png')
   assert Pictures(tmp_path).address(image_id) is None
+
+
+def test_pictures_go_through_the_door_of_extraction(tmp_path):
+  (tmp_path / 'pictures').mkdir()
+  Image.new('RGB', (90, 60), 'red').save(tmp_path / 'pictures' / 'eps.png', 'EPS')  # Ghostscript would be started
+  Image.new('L', (9000, 5)).save(tmp_path / 'pictures' / 'line.png')
+  Image.new('1', (20_000, 20_000)).save(tmp_path / 'pictures' / 'bomb.png')
+  Image.new('RGB', (40, 30), 'red').save(tmp_path / 'pictures' / 'red.png')
+  pictures = Pictures(tmp_path)
+  assert (
+    pictures.address('eps') is pictures.address('line') is pictures.address('bomb') is pictures.placed('gone') is None
+  )
+  reasons = {path.name: reason for path, reason in pictures.problems.items()}
+  assert reasons['eps.png'].startswith('not one of JPEG')
+  assert reasons['line.png'] == '9000 x 5 pixels, one side more than 100 times the other'
+  assert 'decompression bomb' in reasons['bomb.png']
+  address, ratio = pictures.placed('red')
+  assert (address[:23], ratio) == ('data:image/webp;base64,', 4 / 3)
 
 
 def test_without_metrics_there_are_no_curves(findings):

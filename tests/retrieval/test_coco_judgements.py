@@ -11,11 +11,12 @@ from hrem_jax.retrieval import coco_judgements
 from hrem_jax.retrieval.coco_judgements import (
   coco_caption_ids,
   coco_image_ids,
-  evaluate_judged,
+  judged_metrics,
   judgements,
   karpathy_order,
 )
-from hrem_jax.retrieval.matches import Matches, matches_of, precisions, recalls, score_blocks
+from hrem_jax.retrieval.matches import Matches, matches_of, precisions, recalls
+from hrem_jax.retrieval.scores import DotScores
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec('eccv_caption'), reason='needs eccv-caption')
 OWNER = np.arange(25000) // 5
@@ -33,7 +34,9 @@ def coco():
 
 @pytest.fixture(scope='module')
 def ours(coco):
-  return evaluate_judged(*coco, OWNER, coco_caption_ids(), image_ids=list(map(str, coco_image_ids())), chunk=997)
+  return judged_metrics(
+    DotScores(*coco), OWNER, coco_caption_ids(), image_ids=list(map(str, coco_image_ids())), chunk=997
+  )
 
 
 @pytest.fixture(scope='module')
@@ -115,7 +118,7 @@ def test_any_order_of_images_and_captions(ours, coco):
   rng = np.random.default_rng(1)
   rows, columns = rng.permutation(5000), rng.permutation(25000)
   place = np.argsort(rows)
-  found = evaluate_judged(images[rows], texts[columns], place[OWNER[columns]], coco_caption_ids()[columns])
+  found = judged_metrics(DotScores(images[rows], texts[columns]), place[OWNER[columns]], coco_caption_ids()[columns])
   assert found.keys() == ours.keys()
   for key, value in ours.items():
     assert found[key] == pytest.approx(value, rel=1e-6), key
@@ -182,20 +185,22 @@ def test_identical_answers_tie_and_a_collapsed_model_gets_chance():
   rng = np.random.default_rng(2)
   asking, asked = rng.normal(size=(7, 3)).astype(np.float32), rng.normal(size=(53, 3)).astype(np.float32)
   asked[29:] = asked[:24]
-  for rows, scores in score_blocks(asking, asked, np.arange(7), chunk=3):
+  for rows, scores in DotScores(asking, asked).blocks(np.arange(7), side='images', chunk=3):
     assert scores.shape == (min(3, 7 - rows.start), 53)
     np.testing.assert_array_equal(scores[:, 29:], scores[:, :24])
     np.testing.assert_allclose(scores, asking[rows] @ asked.T, atol=1e-6)
   matches = Matches(np.array([5, 2]), [np.array([1, 30]), np.array([4])], np.array([2, 1]))
-  alike = np.ones((7, 2)), np.ones((53, 2))
-  assert precisions(*alike, matches, ties='expected')['r1'] == pytest.approx(100 * (2 / 53 + 1 / 53) / 2)
-  assert precisions(*alike, matches, ties='expected')['r_precision'] == pytest.approx(100 * (2 / 53 + 1 / 53) / 2)
-  assert recalls(*alike, matches, ties='optimistic')['r1'] == 100
-  assert precisions(*alike, matches, ties='pessimistic') == {'r1': 0, 'r_precision': 0, 'map_at_r': 0}
+  alike = DotScores(np.ones((7, 2)), np.ones((53, 2)))
+  assert precisions(alike, matches, side='images', ties='expected')['r1'] == pytest.approx(100 * (2 / 53 + 1 / 53) / 2)
+  assert precisions(alike, matches, side='images', ties='expected')['r_precision'] == pytest.approx(
+    100 * (2 / 53 + 1 / 53) / 2
+  )
+  assert recalls(alike, matches, side='images', ties='optimistic')['r1'] == 100
+  assert precisions(alike, matches, side='images', ties='pessimistic') == {'r1': 0, 'r_precision': 0, 'map_at_r': 0}
 
 
 def test_a_score_that_is_not_finite():
   asking, asked = np.ones((3, 2)), np.ones((5, 2))
   asked[4, 1] = np.inf
   with pytest.raises(FloatingPointError, match='the score of query 2 and candidate 4 is NaN or infinite'):
-    list(score_blocks(asking, asked, np.array([2, 1]), chunk=2))
+    list(DotScores(asking, asked).blocks(np.array([2, 1]), side='images', chunk=2))

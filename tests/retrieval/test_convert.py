@@ -1,6 +1,7 @@
 """The release's checkpoint becomes a workdir that gives the release's embeddings; export gives it to others."""
 
 import json
+import shutil
 
 import golden_model
 import jax
@@ -31,7 +32,7 @@ def vocabulary(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def converted(vocabulary, golden, tmp_path_factory):
-  workdir, lines = tmp_path_factory.mktemp('converted') / 'run', []
+  workdir, lines = tmp_path_factory.mktemp('converted') / '[v2] 50% #1', []
   convert(golden / 'model_best.pth', workdir, vocabulary=vocabulary, data_name='f8k', say=lines.append)
   return workdir, lines
 
@@ -47,6 +48,18 @@ def test_a_converted_checkpoint_gives_the_releases_embeddings(converted, name):
   for found, prefix in ((images, 'img'), (texts, 'cap')):
     assert found.shape == expected[f'{prefix}_emb'].shape
     assert_allclose(found, expected[f'{prefix}_emb'], rtol=0, atol=1e-5 * np.abs(expected[f'{prefix}_emb']).max())
+
+
+@pytest.mark.parametrize('name', ['checkpoints/7924/metrics/metrics', 'config.json', 'tokenizer.json'])
+def test_what_decides_is_refused_once_it_has_changed(converted, tmp_path, name):
+  """A converted run has checksums as a trained one has: its files are no less the ones that decide."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(converted[0], workdir)
+  load_best(workdir)
+  content = (workdir / name).read_bytes()
+  (workdir / name).write_bytes(content.replace(b'1', b'2', 1))
+  with pytest.raises(UserError, match=f'{name.removeprefix("checkpoints/7924/")} is not what was written'):
+    load_best(workdir)
 
 
 def test_the_configuration_says_what_the_checkpoint_says(converted):
@@ -256,7 +269,7 @@ def test_a_failing_write_leaves_nothing(tmp_path, golden, vocabulary, monkeypatc
   def full(*arguments):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr('hrem_jax.retrieval.convert.write_text', full)
+  monkeypatch.setattr('hrem_jax.retrieval.run.write_text', full)
   with pytest.raises(UserError, match='run: cannot be written: No space left on device'):
     convert(golden / 'model_best.pth', tmp_path / 'run', vocabulary=vocabulary, say=lambda line: None)
   assert nothing_written(tmp_path)

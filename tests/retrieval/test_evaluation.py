@@ -9,7 +9,8 @@ import synthetic
 
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import average, evaluate_best, evaluate_ensemble, load_member
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.protocols import protocol_metrics
+from hrem_jax.retrieval.scores import DotScores
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +32,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize('names', ['ab', 'abc'])
 def test_the_ensemble_is_the_mean_of_the_members_matrices(folder, names):
   members = [load_member(folder / name) for name in names]
-  similarity = sum(member.images.astype(np.float64) @ member.texts.T.astype(np.float64) for member in members)
+  embeddings = [(member.scores.images.astype(np.float64), member.scores.texts.astype(np.float64)) for member in members]
+  similarity = sum(images @ texts.T for images, texts in embeddings)
   expected = oracle_ranking.metrics_of(similarity / len(members), members[0].split.owner)
   found = average(members)
   assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-6)
@@ -56,7 +58,7 @@ def test_guessing_stands_below_the_table(folder, capsys):
   evaluate_best(folder / 'a')
   member, results = load_member(folder / 'a'), json.loads((folder / 'a' / 'results.json').read_text())
   alike = [np.zeros((count, 1), np.float32) for count in (13, len(member.split.owner))]
-  assert results['chance'] == evaluate(*alike, member.split.owner, ties='expected')
+  assert results['chance'] == protocol_metrics(DotScores(*alike), member.split.owner, ties='expected')
   # 13 images: each is first, among the first 5, among the first 10 with this probability.
   assert [results['chance'][f't2i/r{k}'] for k in (1, 5, 10)] == pytest.approx([100 * k / 13 for k in (1, 5, 10)])
   assert f'by chance:{results["chance"]["rsum"]:12.1f}' in capsys.readouterr().out
@@ -89,7 +91,7 @@ def test_data_elsewhere(folder, tmp_path):
   synthetic.write_split(tmp_path / 'tiny_precomp', 'test', 11, seed=5)
   elsewhere = load_member(folder / 'a', synthetic.tiny_config(tmp_path / 'nowhere'), data=tmp_path)
   other = load_member(folder / 'b', data=tmp_path)
-  assert elsewhere.split.num_images == len(elsewhere.images) == len(other.images) == 11
+  assert elsewhere.split.num_images == elsewhere.scores.shape[0] == other.scores.shape[0] == 11
   assert elsewhere.run.config.data.directory == str(tmp_path)
   assert evaluate_best(folder / 'a', data=str(tmp_path))[1] == average([elsewhere])
   assert evaluate_ensemble([folder / 'a', folder / 'b'], data=tmp_path) == average([elsewhere, other])

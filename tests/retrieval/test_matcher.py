@@ -46,8 +46,8 @@ def test_embeddings_are_those_of_the_evaluation(folder, matcher):
   assert images.shape == (13, 32)
   assert texts.shape == (65, 32)
   assert images.dtype == texts.dtype == np.float32
-  assert_allclose(images, member.images, atol=1e-6)
-  assert_allclose(texts, member.texts, atol=1e-6)
+  assert_allclose(images, member.scores.images, atol=1e-6)
+  assert_allclose(texts, member.scores.texts, atol=1e-6)
   assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
   assert_allclose(matcher.similarity(regions, member.split.captions), images @ texts.T, atol=1e-6)
 

@@ -9,6 +9,11 @@ import pytest
 
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.plausible import num_differences, plausible_metrics, read_class_labels
+from hrem_jax.retrieval.scores import DotScores
+
+
+def metrics_of(images, texts, owner, labels, **options):
+  return plausible_metrics(DotScores(images, texts), owner, labels, **options)
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def test_slow_loops(data):
   assert 0 < (~labels.any(1)).sum() < 8  # those without a class take no part
   rows, columns = labels.any(1), labels[owner].any(1)
   scores, of_texts = images[rows] @ texts[columns].T, labels[owner[columns]]
-  found = plausible_metrics(*data, chunk=5)
+  found = metrics_of(*data, chunk=5)
   assert found == pytest.approx(
     {
       'pm/i2t/r_precision': loops(scores, labels[rows], of_texts),
@@ -63,7 +68,7 @@ def test_the_packages_r_precision(data):
     compute_rprecision(retrieved, {text: np.flatnonzero(row <= most).tolist() for text, row in enumerate(differences)})
     for most in (0, 1, 2)
   ]
-  assert plausible_metrics(*data)['pm/t2i/r_precision'] == pytest.approx(100 * np.mean(values))
+  assert metrics_of(*data)['pm/t2i/r_precision'] == pytest.approx(100 * np.mean(values))
 
 
 def test_ties_by_hand():
@@ -71,9 +76,9 @@ def test_ties_by_hand():
   labels = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], bool)
   alike = np.ones((3, 2)), np.ones((3, 2)), np.arange(3), labels
   expected = 100 * (2 / 3 + 2 / 3 + 1 / 3) / 3
-  assert plausible_metrics(*alike) == pytest.approx({f'pm/{way}/r_precision': expected for way in ('i2t', 't2i')})
-  assert plausible_metrics(*alike, ties='optimistic')['pm/i2t/r_precision'] == 100
-  assert plausible_metrics(*alike, ties='pessimistic')['pm/i2t/r_precision'] == pytest.approx(100 * (1 / 2 + 1 / 2) / 3)
+  assert metrics_of(*alike) == pytest.approx({f'pm/{way}/r_precision': expected for way in ('i2t', 't2i')})
+  assert metrics_of(*alike, ties='optimistic')['pm/i2t/r_precision'] == 100
+  assert metrics_of(*alike, ties='pessimistic')['pm/i2t/r_precision'] == pytest.approx(100 * (1 / 2 + 1 / 2) / 3)
 
 
 def test_the_file_of_labels(tmp_path):

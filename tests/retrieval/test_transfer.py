@@ -14,8 +14,9 @@ from hrem_jax.report.tables import results_table
 from hrem_jax.retrieval.coco_judgements import coco_caption_ids, coco_image_ids, judgements
 from hrem_jax.retrieval.evaluation import evaluate_best
 from hrem_jax.retrieval.plausible import plausible_metrics, read_class_labels
-from hrem_jax.retrieval.protocols import JUDGED, evaluate, format_table
+from hrem_jax.retrieval.protocols import JUDGED, format_table, protocol_metrics
 from hrem_jax.retrieval.run import Evaluator, load_best
+from hrem_jax.retrieval.scores import DotScores
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 from hrem_jax.retrieval.transfer import transfer
 
@@ -51,9 +52,9 @@ def test_the_command_evaluates_the_other_data_and_leaves_the_runs_own_results(fo
   results = json.loads((folder / 'run' / 'transfer_other_testall.json').read_text())
   trained, variables, _, mesh = load_best(folder / 'run')
   split = synthetic_split(folder)
-  images, texts = Evaluator(trained, mesh).embed(variables, split)
-  expected = evaluate(images, texts, split.owner, ties='pessimistic')
-  expected |= plausible_metrics(images, texts, split.owner, read_class_labels(labels, split.ids), ties='pessimistic')
+  scores = Evaluator(trained, mesh).scores(variables, split)
+  expected = protocol_metrics(scores, split.owner, ties='pessimistic')
+  expected |= plausible_metrics(scores, split.owner, read_class_labels(labels, split.ids), ties='pessimistic')
   assert results['metrics'] == pytest.approx(expected)
   assert results['chance'].keys() == expected.keys()
   assert results['chance']['t2i/r1'] == pytest.approx(100 / 17)
@@ -158,7 +159,7 @@ def test_ids_from_the_file_beside_the_captions_a_named_one_or_karpathys_order(co
   (tmp_path / 'coco_precomp').mkdir()
   path = tmp_path / 'coco_precomp' / 'testall_caption_ids.txt'
   path.write_text('\n'.join(map(str, coco_caption_ids().tolist())) + '\n')
-  beside = evaluate_split(images, texts, split, coco_config(tmp_path))
+  beside = evaluate_split(DotScores(images, texts), split, coco_config(tmp_path))
   assert beside.keys() > {'coco_5k/rsum', 'coco_1k/fold_4/rsum', 'cxc/rsum', 'eccv/i2t/map_at_r', 'eccv/t2i/r1'}
   path.rename(tmp_path / 'ids.txt')
   for given in (str(tmp_path / 'ids.txt'), 'karpathy'):

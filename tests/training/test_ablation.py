@@ -9,7 +9,7 @@ import synthetic
 
 from hrem_jax.errors import UserError
 from hrem_jax.training import ablation
-from hrem_jax.training.ablation import Row, ablate, difference, format_rows
+from hrem_jax.training.ablation import Row, ablate, difference, format_rows, read_rows
 
 
 @pytest.fixture(scope='module')
@@ -142,3 +142,22 @@ def test_noise_by_hand():
 def test_one_seed_claims_no_noise():
   assert difference(row('fusion', [3.0]), row('standalone', [1.0])) == (2.0, None)
   assert '±' not in format_rows([row('fusion', [3.0])]).splitlines()[2]
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('{"metrics": {"rsum": 1}, "select_on": "dev"}', 'no i2t/r1 among the metrics'),
+    ('{"metrics": {"rsum": "high"}, "select_on": "dev"}', 'no metrics in it'),
+    ('{"metrics": {"rsum": NaN}, "select_on": "dev"}', 'no metrics in it'),
+    ('{"metrics": {"rsum": true}, "select_on": "dev"}', 'no metrics in it'),
+    ('{"metrics": {"rsum": 1}, "members": 3}', 'no metrics in it'),
+    ('{"metrics": {"rsum": 1}, "members": [3]}', 'no metrics in it'),
+  ],
+)
+def test_results_that_are_none_are_named(tmp_path, content, message):
+  path = tmp_path / 'fusion' / 'seed_0' / 'results.json'
+  path.parent.mkdir(parents=True)
+  path.write_text(content)
+  with pytest.raises(UserError, match=f'{path}: {message}'):
+    read_rows(tmp_path, ['fusion'], [0])

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from hrem_jax.sharding import data_mesh, replicate
 from hrem_jax.training import loop
 from hrem_jax.training import step as step_module
 from hrem_jax.training.checkpoint import Checkpoints
-from hrem_jax.training.guard import Guard, all_finite, choose
+from hrem_jax.training.guard import Guard, all_finite, choose, suspects
 from hrem_jax.training.optimizer import Optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import jit_train_step, train_step
@@ -147,6 +149,32 @@ def test_all_finite_and_choose():
     jax.tree.map(np.testing.assert_array_equal, choose(jnp.asarray(condition), tree, other), expected)
 
 
+def test_the_guard_names_the_step_the_cause_and_the_images(parts):
+  batch, said = parts[4], []
+  ids = [f'photo{number}' for number in range(SIZE)]
+  guard = Guard(9, lambda: '', say=said.append, image_ids=ids)
+  good = {'loss': np.float32(1), 'skipped': 0, 'skipped_in_a_row': 0}
+  bad = {'loss': np.float32(np.nan), 'skipped': 1, 'skipped_in_a_row': 1}
+  guard.watch(1, good, batch)
+  guard.watch(2, bad, dataclasses.replace(batch, regions=batch.regions.at[4, 0, 0].set(-1e30)))
+  guard.watch(3, {**bad, 'loss': np.float32(2), 'skipped': 2}, batch)
+  assert said == [
+    "UPDATE SKIPPED, step 2: not finite was loss nan; values far outside the others have its images 'photo4' (up to "
+    '1e+30)'
+  ]
+  guard.settle()
+  assert guard.num_skipped == 2
+  everyone = ', '.join(map(repr, ids))
+  assert said[1] == (
+    'UPDATE SKIPPED, step 3: not finite was an embedding or a BatchNorm statistic; none of its images stands out of '
+    f'{everyone}'
+  )
+  padded = dataclasses.replace(  # what is no real region is nobody's value
+    batch, regions=batch.regions.at[4, 0, 0].set(1e30), region_mask=batch.region_mask.at[4, 0].set(False)
+  )
+  assert suspects(padded, ids, shown=2) == "none of its images stands out of 'photo0', 'photo1' and 4 more"
+
+
 def test_the_guard_looks_one_step_back():
   guard = Guard(2, lambda: 'the last good checkpoint is C')
   metrics = {'loss/base': np.float32(np.nan), 'loss/cross': np.float32(1), 'gradient_norm': np.float32(np.inf)}
@@ -209,6 +237,32 @@ def test_a_few_bad_batches_are_survived_and_counted(config, tmp_path):
   with pytest.raises(UserError, match='step 11: the last 2'):
     train_poisoned(more, tmp_path / 'cut', (2, 6, 9, 10))
   assert step_folders(tmp_path / 'cut' / 'checkpoints') == [8]
+
+
+def test_what_was_not_learnt_is_said(tmp_path, capsys):
+  """One image with values so large that their squares are infinite: at the start, at each update, and at the end."""
+  synthetic.write_data_set(tmp_path)
+  path = tmp_path / 'tiny_precomp' / 'train_ims.npy'
+  features = np.load(path)
+  features[23, 2] = 1e30
+  np.save(path, features)
+  config = synthetic.tiny_config(tmp_path)
+  config.model.interaction, config.data.length_buckets, config.data.drop_regions = 'none', (12,), 0.0
+  config.training.update(num_epochs=1, log_every_steps=1)
+  loop.train(config, tmp_path / 'run')
+  said = capsys.readouterr()
+  assert re.search(r"WARNING: .*train_ims.npy: image '23' of train has values up to 1e\+30, far outside", said.err)
+  kept = [report for report in reports(tmp_path / 'run') if report['kind'] == 'train']
+  counts = [0, *(report['skipped'] for report in kept)]
+  steps = [step for step in range(1, 13) if counts[step] > counts[step - 1]]
+  assert 1 < len(steps) < 12
+  skipped = r"UPDATE SKIPPED, step (\d+): not finite was .*; values far .* its images '23' \(up to 1e\+30\)"
+  assert list(map(int, re.findall(skipped, said.err))) == steps
+  assert f'{len(steps)} of 12 updates were skipped' in said.err
+  assert json.loads((tmp_path / 'run' / 'results.json').read_text())['skipped_updates'] == len(steps)
+  assert f'({len(steps)} of its 12 updates were skipped)' in said.out
+  for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines():
+    json.loads(line, parse_constant=pytest.fail)  # NaN is no JSON
 
 
 def test_parameters_that_are_not_finite_are_never_saved(parts, tmp_path):

@@ -122,9 +122,11 @@ def test_damaged_labels_are_named(directory, config, tmp_path):
   path = tmp_path / '1.npy'
   np.save(path, np.zeros(40, np.int32))
   assert read_labels(path, 40).tolist() == [0] * 40
-  for array in (np.zeros(37, np.int32), np.zeros(40, np.int64), np.full(40, -1, np.int32)):
+  for array in (np.zeros(37, np.int32), np.zeros(40, np.int64), np.full(40, -1, np.int32), np.full(40, 40, np.int32)):
     np.save(path, array)
-    with pytest.raises(UserError, match='1.npy: .* expected clusters from 0 of the 40 images, int32; without the file'):
+    with pytest.raises(
+      UserError, match='1.npy: .* expected clusters from 0 of the 40 images, int32, .*; without the file'
+    ):
       read_labels(path, 40)
   path.write_bytes(b'\x93NUMPY')
   with pytest.raises(UserError, match='1.npy: not a whole .npy file'):

@@ -18,9 +18,10 @@ from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 from hrem_jax.ports.towers import open_towers
 from hrem_jax.report.page import write_report
-from hrem_jax.retrieval.evaluation import embed_member, evaluate_best
-from hrem_jax.retrieval.protocols import evaluate
+from hrem_jax.retrieval.evaluation import evaluate_best, score_member
+from hrem_jax.retrieval.protocols import protocol_metrics
 from hrem_jax.retrieval.run import load_best
+from hrem_jax.retrieval.scores import DotScores
 from hrem_jax.training.loop import train
 from hrem_jax.training.setup import plan
 
@@ -104,7 +105,7 @@ def test_step_0_is_zero_shot_and_a_candidate(folder, kind, run):
   reports = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
   dev = {report['step']: report for report in reports if report['kind'] == 'dev'}
   split = splits(folder, kind)['dev']
-  expected = evaluate(*plain(folder, kind, split), split.owner)
+  expected = protocol_metrics(DotScores(*plain(folder, kind, split)), split.owner)
   assert {key: dev[0][key] for key in expected} == pytest.approx(expected, abs=1e-4)
   assert max(dev) == newest(run) > 0
   chosen = json.loads((run / 'results.json').read_text())['step']
@@ -115,7 +116,9 @@ def test_the_zero_shot_row_stands_in_the_table(folder, kind, run, capsys):
   evaluate_best(run)
   split, printed = splits(folder, kind)['test'], capsys.readouterr().out
   results = json.loads((run / 'results.json').read_text())
-  assert results['zero_shot'] == pytest.approx(evaluate(*plain(folder, kind, split), split.owner), abs=1e-4)
+  assert results['zero_shot'] == pytest.approx(
+    protocol_metrics(DotScores(*plain(folder, kind, split)), split.owner), abs=1e-4
+  )
   rows = [line.split() for line in printed.splitlines() if line.startswith('zero-shot:')]
   directions = [[results['zero_shot'][f'{way}/{key}'] for key in ('r1', 'r5', 'r10')] for way in ('i2t', 't2i')]
   assert [row[1:4] for row in rows[:2]] == [[f'{value:.1f}' for value in values] for values in directions]
@@ -123,12 +126,12 @@ def test_the_zero_shot_row_stands_in_the_table(folder, kind, run, capsys):
 
 
 def test_training_changes_the_embeddings_and_not_what_it_began_with(folder, kind, run):
-  member = embed_member(run, load_best(run, step=newest(run)))
+  member = score_member(run, load_best(run, step=newest(run)))
   images, texts = plain(folder, kind, member.split)
-  assert_allclose(member.zero_shot[0], images, atol=2e-6)
-  assert_allclose(member.zero_shot[1], texts, atol=2e-6)
-  assert abs(member.images - images).max() > 1e-3
-  assert abs(member.texts - texts).max() > 1e-3
+  assert_allclose(member.zero_shot.images, images, atol=2e-6)
+  assert_allclose(member.zero_shot.texts, texts, atol=2e-6)
+  assert abs(member.scores.images - images).max() > 1e-3
+  assert abs(member.scores.texts - texts).max() > 1e-3
 
 
 def test_frozen_towers_stay_and_others_learn(folder, kind, run):
@@ -145,24 +148,24 @@ def test_frozen_towers_stay_and_others_learn(folder, kind, run):
 
 def test_a_restored_run_encodes_images_and_texts(folder, kind, run):
   matcher, split = hrem_jax.restore(run), splits(folder, kind)['test']
-  member = embed_member(run, load_best(run))
+  member = score_member(run, load_best(run))
   regions, mask = split.features.rows(np.arange(split.num_images))
   more = {} if kind == 'end_to_end' else {'embeddings': split.features.embeddings(np.arange(split.num_images))}
-  assert_allclose(matcher.encode_images(regions, mask, **more), member.images, atol=1e-6)
-  assert_allclose(matcher.encode_texts(split.captions), member.texts, atol=1e-6)
+  assert_allclose(matcher.encode_images(regions, mask, **more), member.scores.images, atol=1e-6)
+  assert_allclose(matcher.encode_texts(split.captions), member.scores.texts, atol=1e-6)
   assert matcher.evaluate(split)['rsum'] == pytest.approx(
     json.loads((run / 'results.json').read_text())['metrics']['rsum']
   )
   if kind == 'end_to_end':
-    assert_allclose(matcher.encode_images(regions.astype(np.uint8)), member.images, atol=1e-6)
+    assert_allclose(matcher.encode_images(regions.astype(np.uint8)), member.scores.images, atol=1e-6)
     with pytest.raises(UserError, match='image 0 has 5 regions, expected the 16 patches of a picture'):
       matcher.encode_images([regions[0, :5]])
     with pytest.raises(UserError, match='this one takes none'):
-      matcher.encode_images(regions, embeddings=member.images)
+      matcher.encode_images(regions, embeddings=member.scores.images)
   else:
     for wrong, message in (
       (None, r'begins with what the encoder of its features says of an image: expected .* \({0}, 7\)'),
-      (member.images[:2], r'embeddings are float32 \(2, 7\), expected floats: .* \({0}, 7\)'),
+      (member.scores.images[:2], r'embeddings are float32 \(2, 7\), expected floats: .* \({0}, 7\)'),
     ):
       with pytest.raises(UserError, match=message.format(split.num_images)):
         matcher.encode_images(regions, embeddings=wrong)

@@ -160,9 +160,14 @@ def without_checksums(damage):
   return both
 
 
-def torn_score(checkpoint: pathlib.Path) -> None:
-  (checkpoint / 'metrics').mkdir()
-  (checkpoint / 'metrics' / 'metrics').write_text('{"rsum": 40')
+def score(content: str):
+  """What a checkpoint would be chosen by; that of step 7 was not evaluated."""
+
+  def write(checkpoint: pathlib.Path) -> None:
+    (checkpoint / 'metrics').mkdir()
+    (checkpoint / 'metrics' / 'metrics').write_text(content)
+
+  return write
 
 
 DAMAGES = {
@@ -171,11 +176,20 @@ DAMAGES = {
   'no state': (lambda path: shutil.rmtree(path / 'state'), r'state/_METADATA is missing \(\d+ of \d+ files are\)'),
   'no data position': (lambda path: shutil.rmtree(path / 'data'), 'data/.* is missing'),
   'no metadata': (lambda path: (path / 'state' / '_METADATA').unlink(), 'state/_METADATA is missing'),
-  'half of the checksums': (lambda path: os.truncate(path / 'checksums.json', 100), 'expected JSON'),
+  'half of the checksums': (lambda path: os.truncate(path / 'checksums.json', 100), 'checksums.json: not JSON'),
   'an empty folder': (empty, '_METADATA'),
   'no state, no checksums': (without_checksums(lambda path: shutil.rmtree(path / 'state')), '_METADATA'),
   'no position, no checksums': (without_checksums(lambda path: shutil.rmtree(path / 'data')), 'process_.*missing'),
-  'half a score': (torn_score, 'metrics/metrics: expected JSON with the rsum'),
+  'no checksums of anything': (lambda path: (path / 'checksums.json').write_text('{}'), 'expected an object'),
+  'a score from elsewhere': (score('{"rsum": 599.0}'), 'metrics/metrics was not there when it was written'),
+  'half a score': (without_checksums(score('{"rsum": 40')), 'metrics/metrics: not JSON'),
+  **{
+    f'a score that is {found}': (
+      without_checksums(score(f'{{"rsum": {found}}}')),
+      'metrics/metrics: expected JSON with the rsum .* found',
+    )
+    for found in ('NaN', 'Infinity', 'true', '"high"', 'null', '[1]')
+  },
 }
 
 
@@ -256,7 +270,10 @@ def test_a_damaged_best_checkpoint_is_no_other_one(whole_run, config, tmp_path, 
   assert json.loads((workdir / 'results.json').read_text())['step'] == NUM_STEPS
   torn_score_path = last / 'metrics' / 'metrics'
   torn_score_path.write_text('{"rsum": ')
-  with pytest.raises(UserError, match=f'{torn_score_path}: expected JSON with the rsum of the selection split'):
+  with pytest.raises(UserError, match=f'{last}: damaged: metrics/metrics is not what was written'):
+    evaluate_best(workdir)
+  shutil.rmtree(torn_score_path.parent)
+  with pytest.raises(UserError, match=f'{last}: damaged: metrics/metrics is missing'):
     evaluate_best(workdir)
 
 

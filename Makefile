@@ -22,7 +22,7 @@ test: $(VENV)/.dev lint
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
-# All figures of docs/performance.md on this machine, to benchmarks/latest.json; half an hour on two cores.
+# All figures of docs/performance.md on this machine, to runs/benchmarks.json; half an hour on two cores.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 

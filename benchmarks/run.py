@@ -1,9 +1,10 @@
-"""Runs all benchmarks, one after the other, and writes what they found to `benchmarks/latest.json`.
+"""Runs all benchmarks, one after the other, and writes what they found to `runs/benchmarks.json`.
 
 A list of `{name, figure, target, met}`; `make bench` calls this. The PyTorch peer takes part where torch is installed.
 
   python benchmarks/run.py [--weights FOLDER_OF_A_BERT]   # the folder only for its WordPiece vocabulary
   python benchmarks/run.py --only association step        # the other figures stay as they were
+  python benchmarks/run.py --output benchmarks/latest.json   # those that docs/performance.md tells
 """
 
 import argparse
@@ -15,7 +16,6 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
-OUTPUT = HERE / 'latest.json'
 
 
 def run(script: str, *options: str) -> list[dict]:
@@ -30,7 +30,7 @@ def run(script: str, *options: str) -> list[dict]:
       else:
         print(line, end='', flush=True)
   if child.returncode:
-    sys.exit(f'benchmarks/{script} ended with status {child.returncode}; {OUTPUT.name} is left as it was')
+    sys.exit(f'benchmarks/{script} ended with status {child.returncode}; no figures were written')
   print(f'({time.perf_counter() - started:.0f} s)', flush=True)
   return json.loads(last)
 
@@ -43,6 +43,7 @@ def title(figure: dict) -> str:
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--weights', help='folder of a BERT, to measure the start with its vocabulary')
+  parser.add_argument('--output', type=pathlib.Path, default=HERE.parent / 'runs' / 'benchmarks.json')
   parser.add_argument('--only', nargs='+', metavar='SCRIPT', help='without its .py')
   arguments = parser.parse_args()
   scripts = [
@@ -57,16 +58,18 @@ def main():
     scripts.append(('torch_peer.py',))
   scripts = [script for script in scripts if not arguments.only or script[0].removesuffix('.py') in arguments.only]
   results = {}
-  for figure in json.loads(OUTPUT.read_text()) if arguments.only else []:
+  output = arguments.output
+  for figure in json.loads(output.read_text()) if arguments.only and output.is_file() else []:
     results.setdefault(title(figure), []).append(figure)
   for script in scripts:
     figures = run(*script)
     results[title(figures[0])] = figures
   results = [figure for figures in results.values() for figure in figures]
-  OUTPUT.write_text('[\n' + ',\n'.join(f'  {json.dumps(figure)}' for figure in results) + '\n]\n')
+  output.parent.mkdir(exist_ok=True)
+  output.write_text('[\n' + ',\n'.join(f'  {json.dumps(figure)}' for figure in results) + '\n]\n')
   promised = [figure for figure in results if figure['target']]
   missed = [figure for figure in promised if not figure['met']]
-  print(f'\n{OUTPUT}: {len(promised) - len(missed)} of {len(promised)} targets met')
+  print(f'\n{output}: {len(promised) - len(missed)} of {len(promised)} targets met')
   for figure in missed:
     print(f'  missed: {figure["name"]}: {figure["figure"]}, target {figure["target"]}')
 

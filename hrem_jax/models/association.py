@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hrem_jax.models.encoders import Encoded
-from hrem_jax.models.transformer import dense_init
+from hrem_jax.models.start_values import Linear
 from hrem_jax.ops.relations import (
   InterRelations,
   Relations,
@@ -23,8 +23,8 @@ class RelevanceMlp(nn.Module):
   @nn.compact
   def __call__(self, relations: InterRelations) -> Float[Array, 'a c']:
     top_k = relations.strongest.shape[-1]
-    hidden = nn.relu(nn.Dense(top_k, kernel_init=dense_init, name='hidden')(relations.strongest))
-    return nn.Dense(1, kernel_init=dense_init, name='output')(hidden)[..., 0] + relations.mean
+    hidden = nn.relu(Linear(top_k, name='hidden')(relations.strongest))
+    return Linear(1, name='output')(hidden)[..., 0] + relations.mean
 
 
 class Association(nn.Module):

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from hrem_jax.models.start_values import BERT_TRANSFORMER, small_normal
 from hrem_jax.models.transformer import Dropout, TransformerLayer
 from hrem_jax.ops.packing import Packing, attention_mask
-
-embedding_init = nn.initializers.normal(0.02)
 
 
 class Bert(nn.Module):
@@ -37,7 +36,7 @@ class Bert(nn.Module):
       raise ValueError(f'BERT has {self.max_positions} positions, the batch has {width} words')
 
     def table(name: str, rows: int) -> Array:
-      return self.param(name, embedding_init, (rows, self.hidden_size))
+      return self.param(name, small_normal, (rows, self.hidden_size))
 
     x = table('word_embeddings', self.vocab_size)[tokens]
     x = x + table('position_embeddings', self.max_positions)[positions]
@@ -53,6 +52,7 @@ class Bert(nn.Module):
       attention_dropout=self.dropout,
       feed_forward_dropout=0.0,
       norm_epsilon=self.norm_epsilon,
+      start=BERT_TRANSFORMER,
       dtype=self.dtype,
       name='layers',
     )

@@ -5,12 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from hrem_jax.models.start_values import uniform
 from hrem_jax.ops.packing import Packing, caption_starts
-
-
-def uniform_init(bound: float):
-  """U(-bound, bound)."""
-  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class Gru(nn.Module):
@@ -30,11 +26,11 @@ class Gru(nn.Module):
     self, x: Float[Array, 't w f'], mask: Bool[Array, 't w'], *, packing: Packing | None = None
   ) -> Float[Array, 't w h']:
     size = self.hidden_size
-    init = uniform_init(size**-0.5)
+    start = uniform(size**-0.5)  # PyTorch's, of the input's part, too
     # The input's part of the gates is one product for all words, outside the recurrence.
-    inputs = nn.Dense(3 * size, kernel_init=init, bias_init=init, dtype=self.dtype, name='input')(x)
-    kernel = self.param('recurrent_kernel', init, (size, 3 * size)).astype(self.dtype)
-    bias = self.param('recurrent_bias', init, (3 * size,)).astype(self.dtype)
+    inputs = nn.Dense(3 * size, kernel_init=start, bias_init=start, dtype=self.dtype, name='input')(x)
+    kernel = self.param('recurrent_kernel', start, (size, 3 * size)).astype(self.dtype)
+    bias = self.param('recurrent_bias', start, (3 * size,)).astype(self.dtype)
 
     def step(state, word):
       inputs, mask, is_start = word
@@ -50,8 +46,8 @@ class Gru(nn.Module):
 
     starts = None if packing is None else caption_starts(packing, reverse=self.reverse).T
     words_first = (jnp.swapaxes(inputs, 0, 1), mask.T, starts)
-    start = jnp.zeros((len(x), size), inputs.dtype)
-    _, states = jax.lax.scan(step, start, words_first, reverse=self.reverse)
+    first = jnp.zeros((len(x), size), inputs.dtype)
+    _, states = jax.lax.scan(step, first, words_first, reverse=self.reverse)
     return jnp.swapaxes(states, 0, 1)
 
 
@@ -68,7 +64,7 @@ class BiGru(nn.Module):
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
   ) -> Float[Array, 't w h']:
     del train  # nothing here differs in training
-    x = self.param('word_embeddings', uniform_init(0.1), (self.vocab_size, self.word_size))[tokens]
+    x = self.param('word_embeddings', uniform(0.1), (self.vocab_size, self.word_size))[tokens]
     forward = Gru(self.hidden_size, dtype=self.dtype, name='forward')(x, mask, packing=packing)
     backward = Gru(self.hidden_size, reverse=True, dtype=self.dtype, name='backward')(x, mask, packing=packing)
     return (forward + backward) / 2

@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hrem_jax.models.start_values import zeros
 from hrem_jax.models.transformer import TransformerLayer
 from hrem_jax.ops.packing import Packing, attention_mask, unpack
 from hrem_jax.ops.pooling import l2_normalize, pool_fragments
@@ -30,7 +31,7 @@ class ZeroGain(nn.Module):
   @nn.compact
   def __call__(self, encoded: Encoded, own: Float[Array, 'b d']) -> Encoded:
     """Args: `own` are the unit-norm embeddings of the pretrained encoder, `encoded` is what is learnt on top."""
-    gain = self.param('gain', nn.initializers.zeros, ())
+    gain = self.param('gain', zeros, ())
     pooled = own.astype(encoded.embedding.dtype) + gain * encoded.embedding
     return encoded.replace(embedding=l2_normalize(pooled), pooled=pooled)
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
+from hrem_jax.models.start_values import Linear, LinearStart, ones, xavier, zeros
 from hrem_jax.models.tower_encoders import PixelTower
-from hrem_jax.models.transformer import dense_init
 
 
 class MaskedBatchNorm(nn.Module):
@@ -39,8 +39,8 @@ class MaskedBatchNorm(nn.Module):
         unbiased = variance * (count / jnp.maximum(count - 1, 1))
         running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
         running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * unbiased
-    scale = self.param('scale', nn.initializers.ones, (size,))
-    bias = self.param('bias', nn.initializers.zeros, (size,))
+    scale = self.param('scale', ones, (size,))
+    bias = self.param('bias', zeros, (size,))
     return ((x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(x.dtype)
 
 
@@ -49,17 +49,19 @@ class RegionProjection(nn.Module):
 
   embedding_size: int
   dtype: jnp.dtype = jnp.float32
+  mlp_start: LinearStart = xavier
 
   @nn.compact
   def __call__(
     self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False
   ) -> Float[Array, 'i r d']:
-    def dense(name: str, size: int) -> nn.Dense:
-      return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)
+    def linear(name: str, size: int, start: LinearStart) -> Linear:
+      return Linear(size, start, dtype=self.dtype, name=name)
 
-    hidden = dense('mlp_in', self.embedding_size // 2)(regions)
+    hidden = linear('mlp_in', self.embedding_size // 2, self.mlp_start)(regions)
     hidden = nn.relu(MaskedBatchNorm(name='mlp_norm')(hidden, mask, train=train))
-    return dense('linear', self.embedding_size)(regions) + dense('mlp_out', self.embedding_size)(hidden)
+    change = linear('mlp_out', self.embedding_size, self.mlp_start)(hidden)
+    return linear('linear', self.embedding_size, xavier)(regions) + change
 
 
 class ImageEncoder(nn.Module):
@@ -71,6 +73,7 @@ class ImageEncoder(nn.Module):
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
   tower: PixelTower | None = None  # regions are pixels then
   residual: ZeroGain | None = None  # on the embeddings that are given, or that the tower makes
+  mlp_start: LinearStart = xavier  # of the projection's perceptron
 
   @nn.compact
   def __call__(
@@ -84,7 +87,7 @@ class ImageEncoder(nn.Module):
     """Args: `embeddings` are what the encoder that made the regions says; only for `residual` without a tower."""
     if self.tower is not None:
       regions, embeddings = self._in_parts(lambda module, part: module.tower(*part), (regions, mask), train)
-    projection = RegionProjection(self.embedding_size, self.dtype, name='projection')
+    projection = RegionProjection(self.embedding_size, self.dtype, self.mlp_start, name='projection')
     # Its BatchNorm sees the whole batch.
     fragments = projection(regions.astype(self.dtype), mask, train=train)
     encoded = self._in_parts(lambda module, part: module.pooling(*part, train=train), (fragments, mask), train)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hrem_jax.models.transformer import Attention, dense_init
+from hrem_jax.models.start_values import BERT_TRANSFORMER, Linear, bert_default, ones
+from hrem_jax.models.transformer import Attention
 
 ACTIVATIONS = {
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
@@ -45,16 +46,16 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b a d']) -> Float[Array, 'b a d']:
-    def dense(name: str, size: int) -> nn.Dense:
-      return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)
+    def linear(name: str, size: int) -> Linear:
+      return Linear(size, bert_default, dtype=self.dtype, name=name)
 
     size = self.sizes.intermediate_size
     if self.sizes.gated:
-      gate, value = jnp.split(dense('feed_forward_in', 2 * size)(x), 2, axis=-1)
+      gate, value = jnp.split(linear('feed_forward_in', 2 * size)(x), 2, axis=-1)
       hidden = jax.nn.silu(gate) * value
     else:
-      hidden = ACTIVATIONS[self.sizes.activation](dense('feed_forward_in', size)(x))
-    return dense('feed_forward_out', x.shape[-1])(hidden)
+      hidden = ACTIVATIONS[self.sizes.activation](linear('feed_forward_in', size)(x))
+    return linear('feed_forward_out', x.shape[-1])(hidden)
 
 
 class PreNormLayer(nn.Module):
@@ -70,10 +71,10 @@ class PreNormLayer(nn.Module):
     def scaled(name: str, change: Array) -> Array:
       if not sizes.layer_scale:
         return change
-      return change * self.param(name, nn.initializers.ones, (sizes.hidden_size,)).astype(change.dtype)
+      return change * self.param(name, ones, (sizes.hidden_size,)).astype(change.dtype)
 
     normed = layer_norm(sizes.norm_epsilon, 'attention_norm', x)
-    attention = Attention(sizes.num_heads, dropout=0.0, dtype=self.dtype, name='attention')
+    attention = Attention(sizes.num_heads, 0.0, BERT_TRANSFORMER, self.dtype, name='attention')
     x = x + scaled('attention_scale', attention(normed, normed, mask=mask))
     normed = layer_norm(sizes.norm_epsilon, 'feed_forward_norm', x)
     return x + scaled('feed_forward_scale', FeedForward(sizes, self.dtype, name='feed_forward')(normed))

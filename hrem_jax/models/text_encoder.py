@@ -7,8 +7,8 @@ from jaxtyping import Array, Bool, Int
 
 from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
+from hrem_jax.models.start_values import Linear, LinearStart, torch_default
 from hrem_jax.models.text_tower import TextFeatures
-from hrem_jax.models.transformer import dense_init
 from hrem_jax.ops.packing import Packing
 
 
@@ -21,9 +21,10 @@ class TextEncoder(nn.Module):
   dtype: jnp.dtype = jnp.float32
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
   residual: ZeroGain | None = None  # on the embeddings of a `WordTower`
+  linear_start: LinearStart = torch_default
 
   def setup(self):
-    self.linear = nn.Dense(self.embedding_size, kernel_init=dense_init, dtype=self.dtype)
+    self.linear = Linear(self.embedding_size, self.linear_start, dtype=self.dtype)
 
   def __call__(
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hrem_jax.models.pre_norm import LayerSizes, layer_norm, pre_norm_stack
+from hrem_jax.models.start_values import Linear, bert_default, small_normal
 from hrem_jax.ops.packing import Packing, attention_mask, unpack
 from hrem_jax.ops.pooling import l2_normalize
-
-embedding_init = nn.initializers.normal(0.02)
 
 
 @flax.struct.dataclass
@@ -52,7 +51,7 @@ class TextTower(nn.Module):
       raise ValueError(f'the tower has {self.max_positions} positions, the batch has {width} tokens')
 
     def table(name: str, rows: int) -> Array:
-      return self.param(name, embedding_init, (rows, self.layers.hidden_size))
+      return self.param(name, small_normal, (rows, self.layers.hidden_size))
 
     x = table('word_embeddings', self.vocab_size)[tokens]
     x = x + table('position_embeddings', self.max_positions)[positions]
@@ -61,7 +60,7 @@ class TextTower(nn.Module):
       mask = mask & attention_mask(jnp.asarray(packing.captions) >= 0, packing)
     x = pre_norm_stack(self.layers, x.astype(self.dtype), mask, dtype=self.dtype, remat=self.remat)
     words = layer_norm(self.layers.norm_epsilon, 'final_norm', x)
-    projection = nn.Dense(self.projection_size, use_bias=not self.causal, dtype=self.dtype, name='projection')
+    projection = Linear(self.projection_size, bert_default, not self.causal, self.dtype, name='projection')
     if packing is None:
       texts, places = words, self._pooled_at(tokens)
     else:

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hrem_jax.models.start_values import TORCH_TRANSFORMER, Linear, TransformerStart
 from hrem_jax.ops.attention import attention_weights
 from hrem_jax.ops.dropout import dropout
-
-dense_init = nn.initializers.xavier_uniform()
 
 
 class Dropout(nn.Module):
@@ -27,6 +26,7 @@ class Attention(nn.Module):
 
   num_heads: int
   dropout: float = 0.1
+  start: TransformerStart = TORCH_TRANSFORMER
   dtype: jnp.dtype | None = None  # compute type; None: that of inputs and parameters
 
   @nn.compact
@@ -42,14 +42,14 @@ class Attention(nn.Module):
     size = x.shape[-1]
 
     def heads(name: str, x: Array) -> Array:
-      x = nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)(x)
+      x = Linear(size, self.start.query_key_value, dtype=self.dtype, name=name)(x)
       return x.reshape(*x.shape[:-1], self.num_heads, size // self.num_heads)  # [b, k, h, e]
 
     query, key, value = heads('query', x), heads('key', context), heads('value', context)
     weights = attention_weights(query, key, mask=mask, bias=bias)
     weights = Dropout(self.dropout)(weights, train=train).astype(value.dtype)
     mixed = jnp.einsum('bhac,bche->bahe', weights, value).reshape(x.shape)  # heads side by side again
-    return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name='output')(mixed)
+    return Linear(size, self.start.attention_output, dtype=self.dtype, name='output')(mixed)
 
 
 class TransformerLayer(nn.Module):
@@ -66,6 +66,7 @@ class TransformerLayer(nn.Module):
   attention_dropout: float = 0.1
   feed_forward_dropout: float = 0.1
   norm_epsilon: float = 1e-5
+  start: TransformerStart = TORCH_TRANSFORMER
   dtype: jnp.dtype | None = None  # compute type; None: that of inputs and parameters
 
   @nn.compact
@@ -86,13 +87,13 @@ class TransformerLayer(nn.Module):
       normed = nn.LayerNorm(self.norm_epsilon, dtype=jnp.promote_types(x.dtype, jnp.float32), name=name)(x + change)
       return normed.astype(x.dtype)
 
-    attention = Attention(self.num_heads, self.attention_dropout, self.dtype, name='attention')
+    attention = Attention(self.num_heads, self.attention_dropout, self.start, self.dtype, name='attention')
     change = attention(x, x if context is None else context, mask=mask, bias=bias, train=train)
     x = add_and_norm('attention_norm', x, change)
 
-    def dense(name: str, size: int) -> nn.Dense:
-      return nn.Dense(size, kernel_init=dense_init, dtype=self.dtype, name=name)
+    def linear(name: str, size: int) -> Linear:
+      return Linear(size, self.start.feed_forward, dtype=self.dtype, name=name)
 
-    hidden = self.activation(dense('feed_forward_in', self.feed_forward_size)(x))
+    hidden = self.activation(linear('feed_forward_in', self.feed_forward_size)(x))
     hidden = Dropout(self.feed_forward_dropout)(hidden, train=train)
-    return add_and_norm('feed_forward_norm', x, dense('feed_forward_out', x.shape[-1])(hidden))
+    return add_and_norm('feed_forward_norm', x, linear('feed_forward_out', x.shape[-1])(hidden))

@@ -8,11 +8,10 @@ from jaxtyping import Array, Bool, Float
 
 from hrem_jax.models.picture_features import PictureFeatures
 from hrem_jax.models.pre_norm import FeedForward, LayerSizes, layer_norm, pre_norm_stack
+from hrem_jax.models.start_values import BERT_TRANSFORMER, Linear, bert_default, small_normal
 from hrem_jax.models.transformer import Attention
 from hrem_jax.ops.grids import cut_patches
 from hrem_jax.ops.pooling import l2_normalize
-
-embedding_init = nn.initializers.normal(0.02)
 
 
 class VisionTower(nn.Module):
@@ -82,15 +81,15 @@ class VisionTower(nn.Module):
     """What the first layer gets: the class token and the registers, if there are any, then the patches."""
     batch, num_patches, _ = regions.shape
     size = self.layers.hidden_size
-    x = nn.Dense(size, use_bias=not self.embedding_norm, dtype=self.dtype, name='patch_embedding')(regions)
+    x = Linear(size, bert_default, not self.embedding_norm, self.dtype, name='patch_embedding')(regions)
 
     def others(name: str, count: int) -> Array:
-      table = self.param(name, embedding_init, (count, size)).astype(x.dtype)
+      table = self.param(name, small_normal, (count, size)).astype(x.dtype)
       return jnp.broadcast_to(table, (batch, count, size))
 
     if self.class_token:
       x = jnp.concatenate([others('class_token', 1), x], axis=1)
-    x = x + self.param('position_embeddings', embedding_init, (x.shape[1], size)).astype(x.dtype)
+    x = x + self.param('position_embeddings', small_normal, (x.shape[1], size)).astype(x.dtype)
     if self.num_registers:
       at = x.shape[1] - num_patches
       x = jnp.concatenate([x[:, :at], others('registers', self.num_registers), x[:, at:]], axis=1)
@@ -106,7 +105,7 @@ class VisionTower(nn.Module):
     if self.pooling == 'attention':
       return AttentionPooling(self.layers, self.dtype, name='head')(patches, seen)
     if self.pooling == 'class' and self.projection_size:
-      projection = nn.Dense(self.projection_size, use_bias=False, dtype=self.dtype, name='projection')
+      projection = Linear(self.projection_size, bert_default, use_bias=False, dtype=self.dtype, name='projection')
       return projection(self._final_norm(first))
     return None
 
@@ -119,9 +118,11 @@ class AttentionPooling(nn.Module):
 
   @nn.compact
   def __call__(self, patches: Float[Array, 'b n d'], mask: Bool[Array, 'b 1 n'] | None) -> Float[Array, 'b d']:
-    question = self.param('question', embedding_init, (1, self.sizes.hidden_size)).astype(patches.dtype)
+    question = self.param('question', small_normal, (1, self.sizes.hidden_size)).astype(patches.dtype)
     question = jnp.broadcast_to(question, (len(patches), *question.shape))
-    x = Attention(self.sizes.num_heads, dropout=0.0, dtype=self.dtype, name='attention')(question, patches, mask=mask)
+    x = Attention(self.sizes.num_heads, 0.0, BERT_TRANSFORMER, self.dtype, name='attention')(
+      question, patches, mask=mask
+    )
     x = x + FeedForward(self.sizes, self.dtype, name='feed_forward')(
       layer_norm(self.sizes.norm_epsilon, 'feed_forward_norm', x)
     )

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
+import jax
 import pytest
 import synthetic
 
@@ -120,6 +122,19 @@ def test_of_files_that_may_not_grow_nothing_is_left(copy, command, message):
   new = {name: outcome.after[name] for name in outcome.after.keys() - outcome.before.keys()}
   assert set(new.values()) <= {'folder'}
   assert {name: outcome.after.get(name) for name in outcome.before} == outcome.before
+
+
+def test_what_is_compiled_while_files_may_not_grow_is_not_kept(tmp_path):
+  """So no test depends on whether its programs were compiled before, or fast."""
+  kept = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  try:
+    jax.jit(lambda x: x + 1)(1.0)  # the cache has begun
+    with refusing.small_files(tmp_path, 10):
+      new = jax.jit(lambda x: x * float(time.time_ns()))(1.0)  # warns, which is an error, where it is written
+  finally:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', kept)
+  assert new > 0
 
 
 # Coroutines of Orbax that never ran are found by whichever collection of garbage comes first.

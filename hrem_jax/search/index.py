@@ -176,11 +176,11 @@ def create_index(address: str | pathlib.Path, about: About) -> Index:
   Raises:
     UserError: There is something else.
   """
-  from hrem_jax.search import sqlite_index
+  from hrem_jax.search import sqlite_rows
 
   if about.dtype not in DTYPES:
     raise UserError(f'{address}: embeddings in {about.dtype!r}, expected {" or ".join(DTYPES)}')
-  sqlite_index.create(local_path(address), about)
+  sqlite_rows.create(local_path(address), about)
   return open_index(address)
 
 

@@ -9,7 +9,6 @@ compiled encoder alone, on as many real words (captions of equal length, so no p
 """
 
 import argparse
-import functools
 import statistics
 import tracemalloc
 from collections.abc import Iterator
@@ -20,9 +19,10 @@ import ml_collections
 import numpy as np
 from measure import NUM_REGIONS, Figure, caption_lengths, in_turns, ratio, show
 
-from hrem_jax.configuration import default_config
+from hrem_jax.data.batch import ImageInputs, TextInputs
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
-from hrem_jax.models.hrem import HREM, build_model, init_variables
+from hrem_jax.methods.method import Method
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.retrieval.encode import DataEncoder
 from hrem_jax.retrieval.protocols import protocol_metrics
 from hrem_jax.retrieval.scores import DotScores
@@ -78,19 +78,18 @@ def make_captions(lengths: np.ndarray, rng: np.random.Generator) -> TokenizedCap
   )
 
 
-def make_encoder(config: ml_collections.ConfigDict, chunk_size: int) -> tuple[HREM, dict, DataEncoder]:
+def make_encoder(config: ml_collections.ConfigDict, chunk_size: int) -> tuple[Method, dict, DataEncoder]:
   """The model with random variables, and what sends data sets through it."""
-  model, mesh = build_model(config.model), data_mesh()
-  init = functools.partial(init_variables, model, region_size=config.model.region_size)
-  variables = replicate(jax.device_get(jax.jit(init)(jax.random.key(0))), mesh)
-  return model, variables, DataEncoder(model, mesh, chunk_size=chunk_size)
+  method, mesh = build_method(config), data_mesh()
+  variables = replicate(jax.device_get(init_variables(method, config, jax.random.key(0))), mesh)
+  return method, variables, DataEncoder(method, mesh, chunk_size=chunk_size)
 
 
 def encoding(rounds: int, num_captions: int, num_images: int) -> Iterator[Figure]:
   config, rng = default_config(), np.random.default_rng(0)
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
   chunk = config.evaluation.batch_size
-  model, variables, encoder = make_encoder(config, chunk)
+  method, variables, encoder = make_encoder(config, chunk)
   lengths = caption_lengths(num_captions, rng)
   captions = make_captions(lengths, rng)
   mean = round(lengths.mean())
@@ -99,17 +98,16 @@ def encoding(rounds: int, num_captions: int, num_images: int) -> Iterator[Figure
   images = InMemory(rng.standard_normal((num_images, NUM_REGIONS, config.model.region_size), np.float32))
   regions = jnp.asarray(images.rows(np.arange(chunk))[0])
 
-  def bare(method: str, inputs, chunks: int):
-    encode = jax.jit(lambda variables, x, mask: model.apply(variables, x, mask, method=method).embedding)
-    mask = jnp.ones(inputs.shape[:2], bool)
-    return lambda: [jax.block_until_ready(encode(variables, inputs, mask)) for _ in range(chunks)]
+  def bare(name: str, inputs: ImageInputs | TextInputs, chunks: int):
+    encode = jax.jit(lambda variables, inputs: method.apply(variables, inputs, method=name).embedding)
+    return lambda: [jax.block_until_ready(encode(variables, inputs)) for _ in range(chunks)]
 
   tokenizer = build_vocabulary(['the special tokens'])
   functions = {
     'captions': lambda: encoder.encode_texts(variables, captions, tokenizer, config.data.length_buckets[-1]),
-    'bare captions': bare('encode_texts', tokens, bare_count // chunk),
+    'bare captions': bare('encode_texts', TextInputs(tokens, jnp.ones(tokens.shape, bool)), bare_count // chunk),
     'images': lambda: encoder.encode_images(variables, images),
-    'bare images': bare('encode_images', regions, num_images // chunk),
+    'bare images': bare('encode_images', ImageInputs(regions, jnp.ones(regions.shape[:2], bool)), num_images // chunk),
   }
   times = in_turns(functions, rounds)
   # The bare forward pass takes whole chunks: by how much its work differs.

@@ -83,7 +83,7 @@ def write_files(folder: pathlib.Path, weights: pathlib.Path | None) -> None:
 
 def measure(arguments: argparse.Namespace) -> dict:
   """In a process of its own: the start and, with `--batches`, what comes after it."""
-  from hrem_jax.configuration import default_config
+  from hrem_jax.methods.registry import default_config
   from hrem_jax.training.loop import prepare, read_ahead  # with all that a training imports
 
   config = default_config()

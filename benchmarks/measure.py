@@ -12,11 +12,11 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import balanced_order, lay_out, pack_rows, usual_rows
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, init_variables
 from hrem_jax.sharding import data_mesh
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 from hrem_jax.training.state import TrainState, create_state
 from hrem_jax.training.step import jit_train_step
 
@@ -103,11 +103,14 @@ def make_batch(config: ml_collections.ConfigDict, size: int, *, num_groups: int 
   rows, row_mask, packing = pack_rows(tokens, mask, layout, pad=0)
   regions = rng.standard_normal((size, NUM_REGIONS, config.model.region_size), np.float32)
   ids = np.arange(size, dtype=np.int32)
-  return Batch(regions, np.ones((size, NUM_REGIONS), bool), rows, row_mask, ids, packing)
+  return Batch(ImageInputs(regions, np.ones((size, NUM_REGIONS), bool)), TextInputs(rows, row_mask, packing), ids)
 
 
 def build_step(config: ml_collections.ConfigDict, *, graph: bool) -> tuple[Callable, Callable[[jax.Array], TrainState]]:
   """The jitted step on all devices, and what makes its first state from a key."""
-  model, optimizer = build_model(config.model), Optimizer(config.optimizer, steps_per_epoch=1000)
-  step = jit_train_step(data_mesh(), model=model, optimizer=optimizer, loss=config.loss, graph_active=graph)
-  return step, lambda rng: create_state(init_variables(model, rng, region_size=config.model.region_size), optimizer)
+  method = build_method(config)
+  optimizer = make_optimizer(method, config, 1000)
+  step_number = config.hrem.warmup_steps if graph else 0
+  options = dict(phase=method.phase(step_number, 1000), active=optimizer.active(step_number))
+  step = jit_train_step(data_mesh(), method=method, optimizer=optimizer, **options)
+  return step, lambda rng: create_state(init_variables(method, config, rng), optimizer)

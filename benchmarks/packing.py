@@ -14,10 +14,10 @@ import ml_collections
 import numpy as np
 from measure import build_step
 
-from hrem_jax.configuration import default_config
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import lay_out, pack_rows
 from hrem_jax.data.pipeline import bucket_for
+from hrem_jax.methods.registry import default_config
 from hrem_jax.sharding import data_mesh, replicate, split_batch
 
 BUCKETS = (16, 20, 24, 28, 32)
@@ -26,7 +26,8 @@ PAD = 0
 
 def make_config(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
   config = default_config()
-  config.model.update(embedding_size=256, region_size=256, num_heads=16, text=arguments.text)
+  config.model.update(embedding_size=256, region_size=256, text=arguments.text)
+  config.hrem.update(num_heads=16)
   config.model.bert.update(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536)
   return config
 
@@ -44,14 +45,14 @@ def make_batches(arguments: argparse.Namespace) -> dict[str, Batch]:
   mask = np.arange(width) < lengths[:, None]
   tokens = np.where(mask, rng.integers(1, 10_000, mask.shape), PAD).astype(np.int32)
   regions = rng.normal(size=(size, 36, 256)).astype(np.float32)
-  images = regions, np.ones((size, 36), bool)
+  images = ImageInputs(regions, np.ones((size, 36), bool))
   ids = np.arange(size, dtype=np.int32)
   print(f'{size} captions of {lengths.mean():.1f} tokens on average, {lengths.max()} at most')
-  batches = {'padded': Batch(*images, tokens, mask, ids)}
+  batches = {'padded': Batch(images, TextInputs(tokens, mask), ids)}
   for row_width in arguments.row_widths:
     layout = lay_out(lengths, num_groups=jax.device_count(), row_width=max(row_width, width))
     rows, row_mask, packing = pack_rows(tokens, mask, layout, pad=PAD)
-    batches[f'packed, rows of {row_width}'] = Batch(*images, rows, row_mask, ids, packing)
+    batches[f'packed, rows of {row_width}'] = Batch(images, TextInputs(rows, row_mask, packing), ids)
   return batches
 
 
@@ -79,7 +80,7 @@ def main():
   for name, batch in make_batches(arguments).items():
     seconds = seconds_per_step(config, batch, arguments)
     padded = padded or seconds
-    words = f'{batch.tokens.size} places for {batch.word_mask.sum()} words'
+    words = f'{batch.texts.tokens.size} places for {batch.texts.mask.sum()} words'
     print(f'{name:>20}: {words}, {seconds:.2f} s per step, {seconds / padded:.2f} of padded', flush=True)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from hlo import costs
 from measure import Figure, build_step, make_batch, show
 
-from hrem_jax.configuration import default_config
+from hrem_jax.methods.registry import default_config
 
 BATCH = 128
 

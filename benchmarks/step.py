@@ -20,15 +20,15 @@ import ml_collections
 import numpy as np
 from measure import NUM_REGIONS, Figure, build_step, in_turns, make_batch, ratio, show
 
-from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
+from hrem_jax.methods.registry import default_config
 
 
 def products(config: ml_collections.ConfigDict, batch: Batch) -> Iterator[tuple[int, int, int, int, bool]]:
   """Rows, inputs and outputs of each Linear layer, how many of it, and whether its input has a gradient."""
   hidden, inner = config.model.bert.hidden_size, config.model.bert.intermediate_size
   size, features, layers = config.model.embedding_size, config.model.region_size, config.model.bert.num_layers
-  words, regions = int(batch.word_mask.sum()), int(batch.region_mask.sum())
+  words, regions = int(batch.texts.mask.sum()), int(batch.images.mask.sum())
   yield words, hidden, hidden, 4 * layers, True  # query, key, value, output
   yield words, hidden, inner, layers, True
   yield words, inner, hidden, layers, True
@@ -63,9 +63,9 @@ class Products:
       return jnp.asarray(rng.standard_normal((rows, columns), np.float32), dtype)
 
     self._layers = [(normal(rows, ins), normal(ins, outs), *rest) for rows, ins, outs, *rest in products(config, batch)]
-    graph = NUM_REGIONS * len(batch.region_mask), config.model.embedding_size
+    graph = NUM_REGIONS * len(batch.images.mask), config.model.embedding_size
     self._regions = jnp.asarray(rng.standard_normal(graph, np.float32))
-    self._words = jnp.asarray(rng.standard_normal((graph[1], int(batch.word_mask.sum())), np.float32))
+    self._words = jnp.asarray(rng.standard_normal((graph[1], int(batch.texts.mask.sum())), np.float32))
     self._product = jax.jit(jnp.matmul)
 
   def __call__(self, *, graph: bool) -> None:
@@ -113,7 +113,7 @@ def compare(config: ml_collections.ConfigDict, size: int, rounds: int) -> Iterat
   for graph in ('without', 'with'):
     label = f'{name}: times the products, {graph} graph'
     yield Figure(label, ratio(times, graph, f'products {graph}'), 'x', at_most=1.7, note=f'{median[graph]:.2f} s')
-  words, places = int(batch.word_mask.sum()), batch.tokens.size
+  words, places = int(batch.texts.mask.sum()), batch.texts.tokens.size
   yield Figure(f'{name}: places in rows per real word', places / words, 'x')
   yield Figure(f'{name}: memory besides state and batch', steps[True].temporary_bytes / 1e9, 'GB')
   yield Figure(f'{name}: compilation', steps[True].compile_seconds, 's', note='short where it comes from the cache')

@@ -31,9 +31,9 @@ from measure import MAX_WORDS, NUM_REGIONS, Figure, caption_lengths, in_turns, m
 from step import Step
 from torch_model import Peer, TorchBatch, fragment_relations
 
-from hrem_jax.configuration import default_config
 from hrem_jax.data.batch import Batch
 from hrem_jax.data.tokenizer import TokenizedCaptions, build_vocabulary
+from hrem_jax.methods.registry import default_config
 from hrem_jax.ops import relations
 from hrem_jax.retrieval.protocols import protocol_metrics
 from hrem_jax.retrieval.scores import DotScores
@@ -43,13 +43,13 @@ BATCH = 128  # of the release when it encodes
 
 def padded(batch: Batch) -> TorchBatch:
   """The captions of a packed batch, one per row, as wide as the longest."""
-  rows, packing = np.asarray(batch.tokens), batch.packing
+  rows, packing = np.asarray(batch.texts.tokens), batch.texts.packing
   groups = rows.reshape(len(packing.index), -1)
   places = np.minimum(packing.index, groups.shape[1] - 1).reshape(len(groups), -1)
   mask = np.asarray(packing.mask).reshape(-1, packing.mask.shape[-1])
   tokens = np.where(mask, np.take_along_axis(groups, places, axis=1).reshape(mask.shape), 0)
   width = int(mask.sum(1).max())
-  arrays = batch.regions, batch.region_mask, tokens[:, :width], mask[:, :width], batch.image_ids
+  arrays = batch.images.regions, batch.images.mask, tokens[:, :width], mask[:, :width], batch.image_ids
   tensors = [torch.from_numpy(np.array(array)) for array in arrays]
   return TorchBatch(*tensors[:2], tensors[2].long(), *tensors[3:])
 
@@ -113,7 +113,7 @@ def make_fragments(size: int) -> tuple[np.ndarray, ...]:
 
 def peer_association(size: int) -> dict[str, Callable]:
   regions, words = map(torch.from_numpy, make_fragments(size)[:2])
-  top_k = default_config().model.association.top_k
+  top_k = default_config().hrem.association.top_k
   return {'peer': lambda: fragment_relations(regions, words, top_k)}
 
 

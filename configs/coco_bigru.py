@@ -1,7 +1,7 @@
 """MS-COCO, BiGRU, Fusion. Paper (selected on test): rSum 522.8 on five folds of 1K, 428.1 on 5K."""
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -9,7 +9,7 @@ def get_config(variant: str = ''):
   config.data.name = 'coco'
   config.data.min_word_count = 4  # as the field's vocabularies
   config.model.text = 'bigru'
-  config.model.relevance_weight = 1.5
+  config.hrem.relevance_weight = 1.5
   config.optimizer.language_model_lr_factor = 1.0
   config.loss.cutoff = 1.9
   config.training.batch_size = 256

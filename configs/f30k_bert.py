@@ -3,8 +3,8 @@
 Paper (1K test, selected on test): rSum 520.4. Weights: a folder of bert-base-uncased, or its hub name.
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):

@@ -1,7 +1,7 @@
 """Flickr30K, BiGRU, Fusion. Paper (1K test, selected on test): rSum 506.8."""
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):

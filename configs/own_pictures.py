@@ -4,8 +4,8 @@
 `--config.model.text=bert --config.model.weights=FOLDER`, sentences with words that training never saw work, too.
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -15,9 +15,9 @@ def get_config(variant: str = ''):
   config.model.text = 'bigru'
   config.model.region_size = 0  # what the features have
   config.model.embedding_size = 256
-  config.model.num_heads = 4
+  config.hrem.num_heads = 4
   config.model.bigru.word_size = 128
-  config.loss.warmup_steps = 100
+  config.hrem.warmup_steps = 100
   config.optimizer.learning_rate = 1e-3
   config.optimizer.language_model_lr_factor = 1.0
   config.optimizer.decay_epochs = (8,)

@@ -9,8 +9,8 @@ A vision tower without texts (ViT, DINOv2) goes with
 `--config.model.start=random --config.model.embedding_size=512 --config.model.text=bigru --config.model.weights=`.
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -25,9 +25,9 @@ def get_config(variant: str = ''):
   config.model.image = 'tower'
   config.model.image_weights = './encoder'
   config.model.region_size = config.model.embedding_size = 0  # those of the patches and of the towers
-  config.model.num_heads = 8
+  config.hrem.num_heads = 8
   config.model.remat = True
-  config.loss.warmup_steps = 100
+  config.hrem.warmup_steps = 100
   config.optimizer.language_model_lr_factor = 0.02
   config.optimizer.image_tower_lr_factor = 0.02
   config.optimizer.decay_epochs = (8,)

@@ -6,8 +6,8 @@ training began with stands in every table as `zero-shot`. First `extract --encod
     --config.model.weights=FOLDER
 """
 
-from hrem_jax.configuration import default_config
-from hrem_jax.variants import with_variant
+from hrem_jax.methods.registry import default_config
+from hrem_jax.methods.variants import with_variant
 
 
 def get_config(variant: str = ''):
@@ -20,8 +20,8 @@ def get_config(variant: str = ''):
   config.model.text = 'tower'
   config.model.weights = './encoder'
   config.model.region_size = config.model.embedding_size = 0  # those of the features and of the towers
-  config.model.num_heads = 8
-  config.loss.warmup_steps = 100
+  config.hrem.num_heads = 8
+  config.hrem.warmup_steps = 100
   config.optimizer.language_model_lr_factor = 0.0
   config.optimizer.decay_epochs = (8,)
   config.training.batch_size = 64

@@ -1,15 +1,16 @@
-"""The configuration: its defaults (METHOD's Flickr30K recipe), its checks and its file.
+"""The configuration: the sections that all methods share, their checks, and its file.
 
-The files in `configs/` start from `default_config()` and change what differs. A key that is not here is an error.
+A method brings a section of its own and its recipe: `hrem_jax.methods.registry.default_config` puts them together.
 """
 
 import json
-import math
+from collections.abc import Mapping
 
 import ml_collections
 
-from hrem_jax.allowed import ANY, CHECKS
+from hrem_jax.allowed import CHECKS
 from hrem_jax.errors import UserError
+from hrem_jax.settings import ANY, Check, check_value
 from hrem_jax.tower_rules import check_towers
 
 # Sections and keys that may change between two starts in the same workdir: they do not change what was trained.
@@ -19,8 +20,8 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-def default_config() -> ml_collections.ConfigDict:
-  """Everything there is to set. Durations in steps or epochs, sizes global (over all devices and processes)."""
+def common_sections() -> ml_collections.ConfigDict:
+  """What all methods share. Durations in steps or epochs, sizes global (over all devices and processes)."""
   config = ml_collections.ConfigDict()
   config.data = dict(
     source='precomputed',  # or 'tfds': what `python -m hrem_jax convert-data` makes of it
@@ -45,18 +46,9 @@ def default_config() -> ml_collections.ConfigDict:
   config.model = dict(
     embedding_size=1024,  # 0: that of the towers' own embeddings (start='zero_shot')
     region_size=2048,  # 0: as many numbers as the features have
-    num_heads=16,
-    dropout=0.1,
-    residual_weight=0.8,
-    image_graph=True,  # the fragment relation graphs
-    text_graph=True,
     start='random',  # or 'zero_shot': begins as the pretrained towers are, what is learnt is added with a gain from 0
     text='bert',  # or 'bigru', or 'tower': the text side of CLIP or SigLIP
     image='regions',  # or 'tower': regions are pixels (`extract --pixels`), a pretrained vision tower is in the model
-    interaction='fusion',  # or 'standalone', or 'none': no instance level
-    share_weights=False,  # Standalone: one set of layers for both modalities
-    relevance_weight=1.0,  # lambda of the attention with the graph
-    normalize_inputs=True,  # Fusion sees unit-norm embeddings
     dtype='float32',  # compute type of the encoders; everything between instances is float32
     parts=1,  # a batch is encoded in so many parts, in the memory of one: exact, for one more forward pass
     remat=False,  # layers of BERT and of towers are computed again in the backward pass: exact, less memory, slower
@@ -64,13 +56,6 @@ def default_config() -> ml_collections.ConfigDict:
     image_weights='',  # the folder of the vision tower
     vocabulary='',  # BiGRU: a SCAN / VSE++ vocabulary (JSON); empty: from the training captions
     word_vectors='',  # BiGRU: a GloVe text file of model.bigru.word_size numbers a word; empty: random
-  )
-  config.model.association = dict(
-    top_k=10,
-    keep=0.5,  # share of each row of a block that is connected; 1: no connection matrix
-    sigma=1.0,
-    squared=False,
-    blocks='all',  # or 'intra', 'inter': the other blocks are cut
   )
   config.model.bert = dict(
     # Those of bert-base-uncased; a folder of weights brings its own.
@@ -93,23 +78,21 @@ def default_config() -> ml_collections.ConfigDict:
   config.model.bigru = dict(vocab_size=10000, word_size=300)  # the vocabulary's real size is set at the start
   config.loss = dict(
     base='distance_weighted',  # or 'hinge'
-    enhanced='distance_weighted',  # for every term with an enhanced embedding
     margin=0.2,
     cutoff=1.7,  # distance-weighted: candidates at this distance and beyond are no negatives
     density_dimension=512,  # distance-weighted: m
-    hardest_negative=True,  # hinge
-    cross_weight=1.0,  # L(v, u') and L(v', u)
-    enhanced_weight=1.0,  # L(v', u')
-    relation_weight=10.0,  # L_reg
-    warmup_steps=8000,  # before this step only the base term
+    hardest_negative=True,  # hinge: the worst violation of each anchor, not all
+    hardest_from=(0, 'steps'),  # before this many 'steps' or 'epochs' all violations count
   )
   config.optimizer = dict(
+    name='adamw',  # or 'adam' (decay, if any, goes through the moments), 'bert_adam' (no bias correction)
     learning_rate=5e-4,
     language_model_lr_factor=0.1,  # of BERT, BiGRU or the text tower; 0: frozen, and no backward pass through it
     image_tower_lr_factor=0.1,  # the same of the vision tower
-    graph_lr_factor=1.0,
     weight_decay=1e-4,
+    clip='global',  # norm of all gradients together; 'per_tensor': of each alone
     clip_norm=2.0,
+    triangle=0.0,  # share of all steps in which the rate rises from 0, to fall to 0 at the last; 0: no such thing
     decay_epochs=(15, 25),
     decay_factor=0.1,
   )
@@ -131,7 +114,7 @@ def default_config() -> ml_collections.ConfigDict:
     ties='expected',  # or 'pessimistic', 'optimistic'
     batch_size=256,
   )
-  return config.lock()  # a misspelt key in a configuration file is an error
+  return config
 
 
 def value_at(config: ml_collections.ConfigDict, key: str):
@@ -141,67 +124,55 @@ def value_at(config: ml_collections.ConfigDict, key: str):
   return config
 
 
-def validate(config: ml_collections.ConfigDict, *, num_devices: int = 1) -> None:
-  """Raises UserError, naming the key, the value and what was expected, where a setting cannot work."""
-  for key, default in leaves(default_config()).items():
-    value, (is_fine, expected) = value_at(config, key), CHECKS.get(key, ANY)
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-      raise UserError(f'config.{key} is {value!r}, expected a finite {type(default).__name__}')
-    try:
-      works = is_fine(value)
-    except TypeError:  # a word in a tuple of numbers
-      works = False
-    if not works:
-      raise UserError(f'config.{key} is {value!r}, expected {expected}')
+def validate(
+  config: ml_collections.ConfigDict, defaults: ml_collections.ConfigDict, own: Mapping[str, Check], *, num_devices: int
+) -> None:
+  """Raises UserError, naming the key, the value and what was expected, where a setting cannot work.
+
+  Args:
+    config: A whole configuration.
+    defaults: That of its method.
+    own: The checks of the method's own section, by dotted key.
+    num_devices: Over all processes.
+  """
+  allowed = {**CHECKS, **own}
+  for key, default in leaves(defaults).items():
+    check_value(key, value_at(config, key), type(default), allowed.get(key, ANY))
   for key in ('model.vocabulary', 'model.word_vectors'):
     if value_at(config, key) and config.model.text != 'bigru':
       raise UserError(f"config.{key} is for config.model.text='bigru', which is {config.model.text!r}")
 
   check_towers(config)
 
-  def must_divide(key: str, divisor: int, name: str):
-    if value_at(config, key) % divisor:
-      raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by {name}')
-
-  num_heads, images_per_cluster = config.model.num_heads, config.data.neighbours.images_per_cluster
-  must_divide('model.embedding_size', num_heads, f'config.model.num_heads ({num_heads})')
+  images_per_cluster = config.data.neighbours.images_per_cluster
   bert_heads = config.model.bert.num_heads
-  must_divide('model.bert.hidden_size', bert_heads, f'config.model.bert.num_heads ({bert_heads})')
+  must_divide(config, 'model.bert.hidden_size', bert_heads, f'config.model.bert.num_heads ({bert_heads})')
   if config.data.sampler == 'neighbours':
     name = f'config.data.neighbours.images_per_cluster ({images_per_cluster})'
-    must_divide('training.batch_size', images_per_cluster, name)
+    must_divide(config, 'training.batch_size', images_per_cluster, name)
   for key in ('training.batch_size', 'evaluation.batch_size'):
-    must_divide(key, num_devices, f'the {num_devices} devices')
+    must_divide(config, key, num_devices, f'the {num_devices} devices')
   parts = num_devices * config.model.parts
   for key in ('training.batch_size', 'data.packing_groups'):
-    must_divide(key, parts, f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)')
+    must_divide(config, key, parts, f'{num_devices} device(s) x {config.model.parts} part(s) (config.model.parts)')
   groups = config.data.packing_groups or parts
-  must_divide('training.batch_size', groups, f'config.data.packing_groups ({groups})')
+  must_divide(config, 'training.batch_size', groups, f'config.data.packing_groups ({groups})')
+
+
+def must_divide(config: ml_collections.ConfigDict, key: str, divisor: int, name: str) -> None:
+  """Raises UserError where the value at a key is not a multiple of `divisor`, which `name` tells."""
+  if value_at(config, key) % divisor:
+    raise UserError(f'config.{key} ({value_at(config, key)}) is not divisible by {name}')
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2) + '\n'
 
 
-def from_json(text: str, *, source: str) -> ml_collections.ConfigDict:
-  """The configuration that `to_json` wrote, over today's defaults: keys that came later keep their default.
-
-  Raises:
-    UserError: `text` is not JSON, or has a key that is not known or a value that cannot work.
-  """
-  config = default_config()
-  try:
-    config.update(_tuples(json.loads(text)))
-    validate(config)
-  except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f'{source}: not a configuration of hrem_jax: {error}') from error
-  return config
-
-
-def _tuples(value):
+def as_tuples(value):
   """JSON has no tuples; a locked ConfigDict wants the type back."""
   if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
+    return {key: as_tuples(item) for key, item in value.items()}
   return tuple(value) if isinstance(value, list) else value
 
 

@@ -6,13 +6,14 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
+from hrem_jax.methods.hrem import HREM
 from hrem_jax.models.association import Association
 from hrem_jax.models.bert import Bert
-from hrem_jax.models.encoders import FragmentPooling
-from hrem_jax.models.hrem import HREM
-from hrem_jax.models.image_encoder import ImageEncoder
+from hrem_jax.models.fragment_pooling import FragmentPooling
+from hrem_jax.models.image_encoder import ImageEncoder, RegionProjection
 from hrem_jax.models.interaction import Fusion
+from hrem_jax.models.start_values import Linear
 from hrem_jax.models.text_encoder import TextEncoder
 from hrem_jax.ports.release import read_release
 
@@ -27,14 +28,17 @@ def part(arrays: dict, prefix: str, dtype=None) -> dict:
   return {name[len(prefix) :]: np.asarray(array, dtype) for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def model(dtype, *, relevance_weight: float = 1.0, normalize_inputs: bool = True) -> HREM:
+def model(dtype, *, relevance_weight: float = 1.0, normalize_inputs: bool = True, **objective) -> HREM:
+  """Args: `objective` are the losses of `HREM` and their weights."""
   pooling = functools.partial(FragmentPooling, num_heads=4, dropout=0.0, dtype=dtype)
   bert = Bert(200, 32, NUM_LAYERS, 4, 64, 64, dropout=0.0, dtype=dtype)
   return HREM(
-    image_encoder=ImageEncoder(64, pooling(), dtype=dtype),
-    text_encoder=TextEncoder(64, bert, pooling(), dtype=dtype),
+    image_encoder=ImageEncoder(RegionProjection(64, dtype), pooling(), dtype=dtype),
+    text_encoder=TextEncoder(bert, pooling(), Linear(64, dtype=dtype)),
     association=Association(),
     interaction=Fusion(4, 0.0, relevance_weight, normalize_inputs),
+    warmup_steps=5,  # in the trajectory
+    **objective,
   )
 
 
@@ -48,16 +52,11 @@ def variables(dtype) -> dict:
 
 
 def batch(arrays: dict, prefix: str, dtype) -> Batch:
-  images, captions = arrays[f'{prefix}images'], arrays[f'{prefix}captions']
+  regions, captions = arrays[f'{prefix}images'], arrays[f'{prefix}captions']
+  region_mask = jnp.arange(regions.shape[1]) < arrays[f'{prefix}image_lengths'][:, None]
+  word_mask = jnp.arange(captions.shape[1]) < arrays[f'{prefix}lengths'][:, None]
   return Batch(
-    regions=jnp.asarray(images, dtype),
-    region_mask=jnp.arange(images.shape[1]) < arrays[f'{prefix}image_lengths'][:, None],
-    tokens=jnp.asarray(captions, jnp.int32),
-    word_mask=jnp.arange(captions.shape[1]) < arrays[f'{prefix}lengths'][:, None],
-    image_ids=jnp.asarray(arrays[f'{prefix}img_ids'], jnp.int32),
+    ImageInputs(jnp.asarray(regions, dtype), region_mask),
+    TextInputs(jnp.asarray(captions, jnp.int32), word_mask),
+    jnp.asarray(arrays[f'{prefix}img_ids'], jnp.int32),
   )
-
-
-def inputs(batch: Batch) -> tuple:
-  """What the model takes of a batch."""
-  return batch.regions, batch.region_mask, batch.tokens, batch.word_mask

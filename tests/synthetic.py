@@ -44,16 +44,17 @@ def compile_less() -> None:
 
 def tiny_config(directory: pathlib.Path):
   """Small enough to train in seconds; warm-up ends in the second epoch."""
-  from hrem_jax.configuration import default_config
+  from hrem_jax.methods.registry import default_config
 
   config = default_config()
   config.data.directory, config.data.name, config.data.cache = str(directory), 'tiny', str(directory / 'cache')
   config.data.length_buckets = (8, 12)
-  config.model.update(region_size=REGION_SIZE, embedding_size=32, num_heads=4, text='bigru')
+  config.model.update(region_size=REGION_SIZE, embedding_size=32, text='bigru')
+  config.hrem.update(num_heads=4)
   config.model.bigru.word_size = 11
-  config.model.association.top_k = 5
+  config.hrem.association.top_k = 5
   config.optimizer.update(learning_rate=3e-3, language_model_lr_factor=1.0, decay_epochs=(30,))
-  config.loss.warmup_steps = 15
+  config.hrem.warmup_steps = 15
   config.training.update(batch_size=16, num_epochs=3, log_every_steps=4, checkpoint_every_steps=10)
   config.evaluation.batch_size = 16
   return config

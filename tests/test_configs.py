@@ -8,9 +8,8 @@ import jax
 import pytest
 
 from hrem_jax import configuration
-from hrem_jax.configuration import default_config
 from hrem_jax.errors import UserError
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, default_config, from_json, init_variables, validate
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -31,13 +30,13 @@ def test_all_promised_configurations_are_there():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_builds(path):
   config = load(path)
-  configuration.validate(config)
+  validate(config)
   is_tower, tower = config.model.image == 'tower', config.model.image_tower
   config.model.region_size = config.model.region_size or (tower.patch_size**2 * 3 if is_tower else 13)
   config.model.embedding_size = config.model.embedding_size or config.model.text_tower.projection_size
-  configuration.validate(config)
-  model = build_model(config.model)
-  init = lambda rng: init_variables(model, rng, region_size=config.model.region_size)  # noqa: E731
+  validate(config)
+  method = build_method(config)
+  init = lambda rng: init_variables(method, config, rng)  # noqa: E731
   variables = jax.eval_shape(init, jax.random.key(0))
   size = config.model.embedding_size
   if is_tower:
@@ -50,16 +49,17 @@ def test_every_configuration_builds(path):
 
 def test_bert_base_has_its_size():
   config = load(next(path for path in CONFIGS if path.stem == 'coco_bert'))
-  model = build_model(config.model)
-  variables = jax.eval_shape(lambda rng: init_variables(model, rng, region_size=2048), jax.random.key(0))
+  method = build_method(config)
+  variables = jax.eval_shape(lambda rng: init_variables(method, config, rng), jax.random.key(0))
   bert = jax.tree.leaves(variables['params']['text_encoder']['language_model'])
   assert sum(x.size for x in bert) == 109_482_240 - 590_592  # bert-base-uncased without its pooler
 
 
 def test_both_relevance_mlps_start_from_the_same_weights():
   config = default_config()
-  config.model.update(embedding_size=32, region_size=7, text='bigru', num_heads=4)
-  variables = init_variables(build_model(config.model), jax.random.key(0), region_size=7)
+  config.model.update(embedding_size=32, region_size=7, text='bigru')
+  config.hrem.update(num_heads=4)
+  variables = init_variables(build_method(config), config, jax.random.key(0))
   association = variables['params']['association']
   first, second = (association[name]['hidden']['kernel'] for name in ('i2t', 't2i'))
   assert (first == second).all()
@@ -68,8 +68,9 @@ def test_both_relevance_mlps_start_from_the_same_weights():
 
 def test_without_an_instance_level_there_are_no_parameters_for_it():
   config = default_config()
-  config.model.update(embedding_size=32, region_size=7, text='bigru', num_heads=4, interaction='none')
-  variables = init_variables(build_model(config.model), jax.random.key(0), region_size=7)
+  config.model.update(embedding_size=32, region_size=7, text='bigru')
+  config.hrem.update(num_heads=4, interaction='none')
+  variables = init_variables(build_method(config), config, jax.random.key(0))
   assert set(variables['params']) == {'image_encoder', 'text_encoder'}
 
 
@@ -78,13 +79,13 @@ def test_without_an_instance_level_there_are_no_parameters_for_it():
   [
     ('loss.base', 'triplet', r"config.loss.base is 'triplet', expected 'distance_weighted' or 'hinge'"),
     (
-      'model.interaction',
+      'hrem.interaction',
       'fussion',
-      r"config.model.interaction is 'fussion', expected 'fusion', 'standalone' or 'none'",
+      r"config.hrem.interaction is 'fussion', expected 'fusion', 'standalone' or 'none'",
     ),
     ('data.length_buckets', (16, 8), r'config.data.length_buckets is \(16, 8\), expected increasing widths'),
     ('data.drop_regions', 1.0, r'config.data.drop_regions is 1.0, expected a probability below 1'),
-    ('model.num_heads', 3, r'config.model.embedding_size \(1024\) is not divisible by config.model.num_heads \(3\)'),
+    ('hrem.num_heads', 3, r'config.model.embedding_size \(1024\) is not divisible by config.hrem.num_heads \(3\)'),
     ('training.batch_size', 1, r'config.training.batch_size is 1, expected at least 2'),
     ('training.batch_size', 130, r'config.training.batch_size \(130\) is not divisible by the 4 devices'),
     ('evaluation.batch_size', 6, r'config.evaluation.batch_size \(6\) is not divisible by the 4 devices'),
@@ -95,7 +96,7 @@ def test_settings_that_cannot_work_are_named(key, value, message):
   config = default_config()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
-    configuration.validate(config, num_devices=4)
+    validate(config, num_devices=4)
 
 
 TOWER = {'model.text': 'tower', 'model.weights': 'clip'}
@@ -128,13 +129,13 @@ def test_towers_that_cannot_go_together_are_named(settings, message):
   config = default_config()
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=message):
-    configuration.validate(config)
+    validate(config)
 
 
 def test_the_file_of_a_configuration_reads_back():
   config = default_config()
   config.training.seed, config.data.length_buckets = 7, (5, 9)
-  again = configuration.from_json(configuration.to_json(config), source='test')
+  again = from_json(configuration.to_json(config), source='test')
   assert again.to_dict() == config.to_dict()
   assert configuration.differences(config, again) == []
 
@@ -148,4 +149,4 @@ def test_differences_name_what_changes_the_training():
 @pytest.mark.parametrize('text', ['{', '[]', json.dumps({'nothing': 1}), json.dumps({'loss': {'marginn': 1}})])
 def test_files_that_are_no_configuration(text):
   with pytest.raises(UserError, match='config.json: not a configuration of hrem_jax'):
-    configuration.from_json(text, source='config.json')
+    from_json(text, source='config.json')

@@ -209,7 +209,7 @@ def make_config(directory: pathlib.Path):
   synthetic.compile_less()
   config = synthetic.tiny_config(directory)
   config.data.packing_groups = 8  # on one device, too: dropout is drawn by place in the rows
-  config.loss.warmup_steps = 0
+  config.hrem.warmup_steps = 0
   config.training.update(num_epochs=1, log_every_steps=1, checkpoint_every_steps=1000)
   return config
 

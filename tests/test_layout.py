@@ -5,10 +5,13 @@ import pathlib
 
 import pytest
 
+from hrem_jax.methods.registry import METHODS
+
 ROOT = pathlib.Path(__file__).parent.parent / 'hrem_jax'
 LEVELS = [
-  {'ops', 'allowed', 'errors'},
-  {'command_line', 'distributed', 'files', 'paths', 'sharding', 'tower_rules', 'variants'},
+  {'ops', 'errors'},
+  {'command_line', 'distributed', 'files', 'paths', 'settings', 'sharding', 'tower_rules'},
+  {'allowed'},
   {'configuration'},
   {'data', 'models'},
   {'ports'},
@@ -58,3 +61,27 @@ def test_every_room_has_a_level():
 def test_files_read_well(path):
   assert len(path.read_text('utf-8').splitlines()) <= 260
   assert path.name != 'utils.py'
+
+
+MAY_NAME_METHODS = {'methods', 'ports', 'commands'}
+
+
+def names_methods(path: pathlib.Path) -> list[str]:
+  """Imports of a method's file, strings that are its name, and `config.NAME` in a file."""
+  methods, found = set(METHODS), []
+  for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+    if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('hrem_jax.methods'):
+      named = {node.module.removeprefix('hrem_jax.methods').strip('.').split('_')[0]}
+      found += (named | {alias.name for alias in node.names if node.module == 'hrem_jax.methods'}) & methods
+    elif isinstance(node, ast.Constant) and node.value in methods:
+      found.append(node.value)
+    elif isinstance(node, ast.Attribute) and node.attr in methods and 'config' in ast.unparse(node.value):
+      found.append(ast.unparse(node))
+  return found
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_methods_know_their_names(path):
+  """A fork on a method's name is a piece of that method in the wrong place."""
+  if room_of(path) not in MAY_NAME_METHODS:
+    assert not names_methods(path)

@@ -3,35 +3,44 @@
 import pytest
 
 from hrem_jax import configuration
-from hrem_jax.configuration import default_config
 from hrem_jax.errors import UserError
-from hrem_jax.variants import FULL, VARIANTS, describe, listing, with_variant
+from hrem_jax.methods.hrem_variants import VARIANTS
+from hrem_jax.methods.registry import METHODS, default_config, validate
+from hrem_jax.methods.variants import describe, listing, with_variant
+
+SETTINGS = [
+  pytest.param(method, name, variant.settings, id=f'{method}-{name}')
+  for method, entry in METHODS.items()
+  for name, variant in entry.variants.items()
+  if not variant.members
+]
+TRAINED = [name for name, variant in VARIANTS.items() if not variant.members]
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-def test_every_variant_is_valid_and_sets_what_it_says(name):
-  config = default_config()
+@pytest.mark.parametrize(('method', 'name', 'settings'), SETTINGS)
+def test_every_variant_is_valid_and_sets_what_it_says(method, name, settings):
+  config = default_config(method)
   changed = with_variant(config, name)
-  configuration.validate(changed)
-  for key, value in VARIANTS[name].settings.items():
+  validate(changed)
+  for key, value in settings.items():
     assert configuration.value_at(changed, key) == value
   defaults = configuration.leaves(config)
   departures = {key: value for key, value in configuration.leaves(changed).items() if value != defaults[key]}
-  assert departures == {key: value for key, value in VARIANTS[name].settings.items() if value != defaults[key]}
+  assert departures == {key: value for key, value in settings.items() if value != defaults[key]}
 
 
 def test_only_the_names_of_the_defaults_change_nothing():
   same = {
-    name for name in VARIANTS if not configuration.differences(default_config(), with_variant(default_config(), name))
+    name for name in TRAINED if not configuration.differences(default_config(), with_variant(default_config(), name))
   }
   assert same == {'fusion', 'without_neighbours'}
 
 
 def test_variants_combine_and_any_setting_is_one():
-  config = with_variant(default_config(), 'standalone+model.association.top_k=3+evaluation.ties=optimistic')
-  assert (config.model.interaction, config.model.association.top_k) == ('standalone', 3)
+  config = with_variant(default_config(), 'standalone+hrem.association.top_k=3+evaluation.ties=optimistic')
+  assert (config.hrem.interaction, config.hrem.association.top_k) == ('standalone', 3)
   assert config.evaluation.ties == 'optimistic'
-  assert describe('standalone+model.association.top_k=3') == 'Standalone, model.association.top_k=3'
+  assert describe('standalone+hrem.association.top_k=3', VARIANTS) == 'Standalone, hrem.association.top_k=3'
 
 
 def test_names_and_settings_that_agree_combine():
@@ -40,18 +49,22 @@ def test_names_and_settings_that_agree_combine():
 
 
 def test_what_is_listed_is_what_a_variant_sets():
-  *lines, last = listing().splitlines()
-  assert [line.split()[0] for line in lines] == list(VARIANTS)
+  lines, listed = iter(listing().splitlines()), []
   for line in lines:
-    name, settings = line.split()[0], line.rsplit(': ', 1)[1]
-    assert with_variant(default_config(), settings.replace(' ', '+')) == with_variant(default_config(), name)
-  assert last.split()[0] == FULL
+    if not line.startswith(' '):
+      config = default_config(line.split()[0])
+      continue
+    listed.append((config.method, line.split()[0]))
+    if 'for `ablate` only' not in line:
+      settings = line.rsplit(': ', 1)[1]
+      assert with_variant(config, settings.replace(' ', '+')) == with_variant(config, listed[-1][1])
+  assert listed == [(method, name) for method, entry in METHODS.items() for name in entry.variants]
 
 
 def test_the_given_configuration_stays():
   config = default_config()
   with_variant(config, 'standalone')
-  assert config.model.interaction == 'fusion'
+  assert config.hrem.interaction == 'fusion'
   assert with_variant(config, '').to_dict() == config.to_dict()
 
 
@@ -63,7 +76,7 @@ def test_the_given_configuration_stays():
     ('modell.top_k=5', 'the configuration has no key modell.top_k'),
     (
       'fusion+top_k_5+standalone',
-      "contradicts itself: model.interaction is 'fusion' by fusion, 'standalone' by standalone",
+      "contradicts itself: hrem.interaction is 'fusion' by fusion, 'standalone' by standalone",
     ),
     ('loss.margin=0.3+loss.margin=0.2', 'loss.margin is 0.3 by loss.margin=0.3, 0.2 by loss.margin=0.2'),
     ('fusion+', r"variant 'fusion\+': part 2 of 2 is empty"),

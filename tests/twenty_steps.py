@@ -11,6 +11,7 @@ import pathlib
 import flax
 import jax
 import numpy as np
+import steps
 import synthetic
 
 from hrem_jax.distributed import processes
@@ -25,16 +26,19 @@ def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int, warmup_s
   config.data.packing_groups = 8  # wherever it runs: dropout is drawn by place in the rows
   config.optimizer.clip_norm = 1e9
   setup, mesh = prepare(config, workdir), data_mesh()
-  options = dict(model=setup.run.model, optimizer=setup.optimizer, loss=config.loss)
-  steps = [jit_train_step(mesh, graph_active=active, **options) for active in (False, True)]
+  updates = [jit_train_step(mesh, **steps.options(setup.run.method, setup.optimizer, graph=graph)) for graph in (0, 1)]
   batch = split_batch(setup.batches.batch(0), mesh)
-  state, _ = steps[True](first_state(setup, mesh), batch, 0)
+  state, _ = updates[True](first_state(setup, mesh), batch, 0)
   # After one update Adam's first moment is a tenth of the gradient.
-  found = _flat('gradient', {name: moments[0].mu for name, moments in state.optimizer.items()})
+  groups = state.optimizer.inner_states
+  moments = [flax.traverse_util.flatten_dict(steps.adam(state, name).mu, sep='/') for name in groups]
+  found = {
+    f'gradient/{name}': np.asarray(leaf) for flat in moments for name, leaf in flat.items() if hasattr(leaf, 'shape')
+  }
   state, metrics = first_state(setup, mesh), {}
   for step in range(num_steps):
     batch = split_batch(setup.batches.batch(step), mesh)
-    state, reported = steps[step >= warmup_steps](state, batch, 0)
+    state, reported = updates[step >= warmup_steps](state, batch, 0)
     for name, value in reported.items():
       metrics.setdefault(f'metric/{name}', []).append(float(value))
   return found | {name: np.array(values) for name, values in metrics.items()} | _flat('parameter', state.params)

@@ -28,14 +28,15 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.data is not None:
     config.data.directory = str(arguments.data)
   variants = [name for name in arguments.variants.split(',') if name]
-  print(format_rows(ablate(config, variants, num_seeds=arguments.seeds, output=arguments.output)))
+  rows = ablate(config, variants, num_seeds=arguments.seeds, output=arguments.output)
+  print(format_rows(rows, config.method))
 
 
 class _ListVariants(argparse.Action):
   """Prints and ends, as --help does, whatever else is missing."""
 
   def __call__(self, parser, *_):
-    from hrem_jax.variants import listing
+    from hrem_jax.methods.variants import listing
 
     print(listing())
     parser.exit()

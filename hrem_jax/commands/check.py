@@ -17,9 +17,9 @@ def run(arguments: argparse.Namespace) -> None:
   """Ends with status 2 where there are problems."""
   from tqdm import tqdm
 
-  from hrem_jax.configuration import default_config
   from hrem_jax.data.check import examine, format_counts
   from hrem_jax.data.sources import precomputed_folders
+  from hrem_jax.methods.registry import default_config
 
   if arguments.data.is_file():
     _check_index(arguments.data)

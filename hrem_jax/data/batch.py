@@ -4,8 +4,7 @@ Shapes stand in comments: `b` instances, `r` regions of `f` numbers, `w` words. 
 """
 
 import flax
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
 from hrem_jax.ops.packing import Packing
 
@@ -31,12 +30,8 @@ class TextInputs:
 
 @flax.struct.dataclass
 class Batch:
-  """Caption-image pairs; True in a mask means real. Without `packing` every caption has a row of its own: `p = b`."""
+  """Pairs: row `j` of the images belongs to row `j` of the texts."""
 
-  regions: Float[Array | np.ndarray, 'b r f']  # in the file's type: the encoder casts
-  region_mask: Bool[Array | np.ndarray, 'b r']
-  tokens: Int[Array | np.ndarray, 'p l']
-  word_mask: Bool[Array | np.ndarray, 'p l']
-  image_ids: Int[Array | np.ndarray, ' b']  # equal where captions belong to the same image
-  packing: Packing | None = None
-  embeddings: Float[Array | np.ndarray, 'b e'] | None = None  # the image encoder's own, if a model begins with them
+  images: ImageInputs
+  texts: TextInputs
+  image_ids: Array  # [b]; equal where captions belong to the same image

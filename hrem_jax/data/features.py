@@ -124,12 +124,15 @@ class RegionFeatures:
       raise UserError(f'{self.path}: row {rows[~finite][0]} (counted from 0) holds NaN or infinite features')
     return regions, mask
 
-  def embeddings(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b e']:
-    """The encoder's own embeddings of some images.
+  def extra(self, name: str, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b ...']:
+    """An optional input of some images: `embeddings`, those of the encoder that made the features.
 
     Raises:
-      UserError: There are none, or one is not finite.
+      UserError: There is none, or a number of it is not finite.
     """
+    return {'embeddings': self._embeddings_of}[name](index)
+
+  def _embeddings_of(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b e']:
     rows = np.asarray(index) * self.repeat
     embeddings = self._embeddings[rows]
     finite = np.isfinite(embeddings).all(axis=1)

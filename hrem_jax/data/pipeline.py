@@ -1,22 +1,22 @@
 """From a split to batches: order, augmentation, padding, and grain to read ahead."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 import grain
+import jax
 import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hrem_jax.data.augmentation import change_words, drop_regions, example_rng
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import Layout, balanced_order, lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.samplers import make_sampler
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError
-from hrem_jax.tower_rules import takes_embeddings
 
 
 def bucket_for(length: int, buckets: tuple[int, ...]) -> int:
@@ -45,6 +45,7 @@ class TrainingBatches:
     tokenized: Its captions.
     tokenizer: Gives the special tokens.
     config: The whole configuration.
+    wants: Names of the optional inputs that the method takes.
     process: This process and how many there are; each makes its own part.
     num_devices: Of all processes; captions are packed within groups, and a device gets whole groups.
   """
@@ -56,13 +57,14 @@ class TrainingBatches:
     tokenizer: TextTokenizer,
     config: ml_collections.ConfigDict,
     *,
+    wants: Collection[str] = (),
     process: tuple[int, int] = (0, 1),
     num_devices: int = 1,
   ):
     self._split, self._tokenized, self._tokenizer = split, tokenized, tokenizer
     self._data, self._seed, self._process = config.data, config.training.seed, process
     self._buckets, self._lengths = tuple(config.data.length_buckets), tokenized.lengths
-    self._takes_embeddings = takes_embeddings(config.model)
+    self._wants = wants
     self.sampler = make_sampler(split.owner, config)
     self._num_groups = config.data.packing_groups or num_devices * config.model.parts
     self._usual_rows = functools.cache(self._count_usual_rows)  # looks at all captions: not for every batch
@@ -91,20 +93,18 @@ class TrainingBatches:
     width = bucket_for(int(lengths.max()), self._buckets)
     captions = np.array_split(captions, self._process[1])[self._process[0]]
     images = self._split.owner[captions]
-    regions, region_mask = self._split.features.rows(images)
-    embeddings = self._split.features.embeddings(images) if self._takes_embeddings else None
-    tokens = []
+    inputs, tokens = image_inputs(self._split.features, images, self._wants), []
     for row, caption in enumerate(captions):
       rng = example_rng(self._seed, epoch, int(caption))
-      region_mask[row] = drop_regions(region_mask[row], rng, self._data.drop_regions)
+      inputs.mask[row] = drop_regions(inputs.mask[row], rng, self._data.drop_regions)
       tokens.append(self._augmented(int(caption), rng))
     padded, word_mask = pad_tokens(tokens, width, self._tokenizer)
-    images = images.astype(np.int32)
+    image_ids = images.astype(np.int32)
     if not self._data.pack:
-      return Batch(regions, region_mask, padded, word_mask, images, embeddings=embeddings)
+      return Batch(inputs, TextInputs(padded, word_mask), image_ids)
     layout = self._layout(lengths, width).part(*self._process)
-    rows, row_mask, packing = pack_rows(padded, word_mask, layout, pad=self._tokenizer.pad)
-    return Batch(regions, region_mask, rows, row_mask, images, packing, embeddings)
+    packed = pack_rows(padded, word_mask, layout, pad=self._tokenizer.pad)
+    return Batch(inputs, TextInputs(*packed), image_ids)
 
   def _layout(self, lengths: Int[np.ndarray, ' t'], width: int) -> Layout:
     row_width = self._data.row_width if lengths.max() <= self._data.row_width else width
@@ -138,23 +138,25 @@ class Images(Protocol):
 
   def rows(self, index: Int[np.ndarray, ' b']) -> tuple[Float[np.ndarray, 'b r f'], Bool[np.ndarray, 'b r']]: ...
 
-  def embeddings(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b e']: ...  # for models that take them
+  def extra(self, name: str, index: Int[np.ndarray, ' b']) -> np.ndarray: ...  # an optional input `[b, ...]`
 
 
-Chunk = tuple[Int[np.ndarray, ' c'], tuple[np.ndarray, ...]]  # rows of the whole set, and what the encoder takes
+def image_inputs(images: Images, index: Int[np.ndarray, ' b'], wants: Collection[str]) -> ImageInputs:
+  """Some images with the optional inputs that a method wants."""
+  return ImageInputs(*images.rows(index), {name: images.extra(name, index) for name in wants})
 
 
-def image_inputs(images: Images, index: Int[np.ndarray, ' b'], *, with_embeddings: bool) -> tuple[np.ndarray, ...]:
-  """What `HREM.encode_images` takes of some images: regions, mask and, if asked for, the encoder's own embeddings."""
-  return images.rows(index) + ((images.embeddings(index),) if with_embeddings else ())
-
-
-def image_chunks(images: Images, size: int, *, with_embeddings: bool = False) -> Iterator[Chunk]:
-  """All images in order: their rows and `image_inputs`, `size` at a time, the last chunk padded with empty images."""
+def image_chunks(
+  images: Images, size: int, wants: Collection[str] = ()
+) -> Iterator[tuple[Int[np.ndarray, ' c'], ImageInputs]]:
+  """All images in order: their rows and inputs, `size` at a time, the last chunk filled up with empty images."""
   for start in range(0, len(images), size):
     index = np.arange(start, min(start + size, len(images)))
-    inputs = image_inputs(images, index, with_embeddings=with_embeddings)
-    yield index, tuple(np.pad(x, [(0, size - len(index))] + [(0, 0)] * (x.ndim - 1)) for x in inputs)
+    yield index, _filled_up(image_inputs(images, index, wants), size - len(index))
+
+
+def _filled_up(inputs: ImageInputs, count: int) -> ImageInputs:
+  return jax.tree.map(lambda x: np.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1)), inputs)
 
 
 def text_chunks(
@@ -163,8 +165,8 @@ def text_chunks(
   size: int,
   max_width: int,
   widths: tuple[int, ...] | None = None,
-) -> Iterator[Chunk]:
-  """All captions, shortest first, `size` at a time: their numbers, tokens and masks.
+) -> Iterator[tuple[Int[np.ndarray, ' c'], TextInputs]]:
+  """All captions, shortest first, `size` at a time: their numbers and inputs.
 
   A chunk is hardly wider than its longest caption, and its captions are alike: next to no padding, few widths. Where
   `widths` are given, it has one of them: still fewer, for those who ask one sentence at a time. The chunk that is
@@ -177,4 +179,4 @@ def text_chunks(
     tokens, mask = pad_tokens([tokenized.caption(int(caption))[0] for caption in index], width, tokenizer)
     padding = size - len(index)
     tokens = np.pad(tokens, [(0, padding), (0, 0)], constant_values=tokenizer.pad)
-    yield index, (tokens, np.pad(mask, [(0, padding), (0, 0)]))
+    yield index, TextInputs(tokens, np.pad(mask, [(0, padding), (0, 0)]))

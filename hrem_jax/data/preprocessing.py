@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+_LONGEST = 20  # times the shorter side; more of a picture is not resized where the middle is cut out
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -58,7 +60,8 @@ class TowerPreprocessing:
 
   def __call__(self, picture: Image.Image) -> Float[np.ndarray, 'h w 3']:
     """The pixels of an upright picture, float32."""
-    small = picture.convert('RGB').resize(self._resized(picture.size), Image.Resampling[self.resample])
+    picture = self._middle(picture).convert('RGB')
+    small = picture.resize(self._resized(picture.size), Image.Resampling[self.resample])
     left, top = self._corner(small.size)
     height, width = self.size
     values = np.asarray(small.crop((left, top, left + width, top + height)), np.float64)
@@ -71,6 +74,14 @@ class TowerPreprocessing:
     left, top = self._corner(resized)
     right, bottom = left + grid[1] * self.patch_size, top + grid[0] * self.patch_size
     return _cells((left / resized[0], top / resized[1], right / resized[0], bottom / resized[1]), grid)
+
+  def _middle(self, picture: Image.Image) -> Image.Image:
+    """What a crop can be of: a picture much longer than wide, its shorter side resized, would be of endless length."""
+    (width, height), most = picture.size, _LONGEST * min(picture.size)
+    if isinstance(self.resize, tuple) or max(width, height) <= most:
+      return picture
+    left, top = max(width - most, 0) // 2, max(height - most, 0) // 2
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
 
   def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
     """Width and height before the crop."""

@@ -1,6 +1,6 @@
 """What the loop, the optimizer, the evaluation and the reports know of a method: this, and no more."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,7 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.image_encoder import ImageEncoder
+from hrem_jax.models.text_encoder import TextEncoder
 from hrem_jax.ops.losses import cosine_similarity
+from hrem_jax.settings import Settings
 
 
 class Losses(NamedTuple):
@@ -105,6 +108,27 @@ class Method(nn.Module):
     return None
 
 
+class TwoEncoders(Method):
+  """A method with the encoders that most have: regions and words, each to fragments, and what it pools them to."""
+
+  image_encoder: ImageEncoder
+  text_encoder: TextEncoder
+
+  @property
+  def wants(self) -> Mapping[str, str]:
+    return {'embeddings': 'required'} if self.image_encoder.takes_embeddings else {}
+
+  @property
+  def num_regions(self) -> int | None:
+    return self.image_encoder.tower and self.image_encoder.tower.num_regions
+
+  def encode_images(self, images: ImageInputs, *, train: bool = False) -> Encoded:
+    return self.image_encoder(images.regions, images.mask, images.extras.get('embeddings'), train=train)
+
+  def encode_texts(self, texts: TextInputs, *, train: bool = False) -> Encoded:
+    return self.text_encoder(texts.tokens, texts.mask, packing=texts.packing, train=train)
+
+
 class Variant(NamedTuple):
   """A named departure from a configuration: an ablation, a setting of another table."""
 
@@ -122,3 +146,16 @@ class About(NamedTuple):
   inputs: str  # what it needs beside regions and captions, or ''
   figures: Mapping[str, float]  # published rSum by row, for example 'Flickr30K BERT'
   note: str = ''  # 'reconstruction' where there is no public program, and the like
+
+
+class Entry(NamedTuple):
+  """What a method's file gives to the table of methods."""
+
+  about: About
+  settings: Settings  # the section `config.NAME`
+  build: Callable[[ml_collections.ConfigDict], Method]  # from a whole configuration
+  recipe: Mapping[str, Any] = MappingProxyType({})  # what it sets in the other sections, by dotted key
+  check: Callable[[ml_collections.ConfigDict], None] = lambda config: None  # UserError: settings do not fit each other
+  variants: Mapping[str, Variant] = MappingProxyType({})
+  configuration: str = ''  # a file that trains it as the paper did
+  moved: Mapping[str, str] = MappingProxyType({})  # dotted keys of older configurations, and what they are called now

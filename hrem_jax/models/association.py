@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hrem_jax.models.encoders import Encoded
+from hrem_jax.models.encoded import Encoded
 from hrem_jax.models.start_values import Linear
 from hrem_jax.ops.relations import (
   InterRelations,

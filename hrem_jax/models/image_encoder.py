@@ -1,4 +1,4 @@
-"""Region features to an image embedding (METHOD section 1)."""
+"""Region features to encoded images: the projections that methods choose from, and what surrounds them."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
+from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.fragment_pooling import ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
 from hrem_jax.models.start_values import Linear, LinearStart, ones, xavier, zeros
 from hrem_jax.models.tower_encoders import PixelTower
@@ -45,7 +46,7 @@ class MaskedBatchNorm(nn.Module):
 
 
 class RegionProjection(nn.Module):
-  """`Linear(f -> d) + MLP(f -> d/2 -> BatchNorm -> ReLU -> d)`."""
+  """`Linear(f -> d) + MLP(f -> d/2 -> BatchNorm -> ReLU -> d)` (METHOD section 1; Chen et al., CVPR 2021)."""
 
   embedding_size: int
   dtype: jnp.dtype = jnp.float32
@@ -64,18 +65,35 @@ class RegionProjection(nn.Module):
     return linear('linear', self.embedding_size, xavier)(regions) + change
 
 
-class ImageEncoder(nn.Module):
-  """Regions to fragments to an embedding."""
+class LinearProjection(nn.Module):
+  """One linear layer, Xavier."""
 
   embedding_size: int
-  pooling: FragmentPooling
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, regions: Float[Array, 'i r f'], mask: Bool[Array, 'i r'], *, train: bool = False
+  ) -> Float[Array, 'i r d']:
+    del mask, train
+    return Linear(self.embedding_size, xavier, dtype=self.dtype, name='linear')(regions)
+
+
+class ImageEncoder(nn.Module):
+  """Regions to fragments, then what `pooling` makes of them."""
+
+  projection: nn.Module  # as `RegionProjection`
+  pooling: nn.Module  # as `fragment_pooling.FragmentPooling`
   dtype: jnp.dtype = jnp.float32
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
   tower: PixelTower | None = None  # regions are pixels then
   residual: ZeroGain | None = None  # on the embeddings that are given, or that the tower makes
-  mlp_start: LinearStart = xavier  # of the projection's perceptron
 
-  @nn.compact
+  @property
+  def takes_embeddings(self) -> bool:
+    """Whether images come with the embeddings that the encoder of their regions makes of them."""
+    return self.residual is not None and self.tower is None
+
   def __call__(
     self,
     regions: Float[Array, 'i r f'],
@@ -84,12 +102,11 @@ class ImageEncoder(nn.Module):
     *,
     train: bool = False,
   ) -> Encoded:
-    """Args: `embeddings` are what the encoder that made the regions says; only for `residual` without a tower."""
+    """Args: `embeddings` where `takes_embeddings`."""
     if self.tower is not None:
       regions, embeddings = self._in_parts(lambda module, part: module.tower(*part), (regions, mask), train)
-    projection = RegionProjection(self.embedding_size, self.dtype, self.mlp_start, name='projection')
     # Its BatchNorm sees the whole batch.
-    fragments = projection(regions.astype(self.dtype), mask, train=train)
+    fragments = self.projection(regions.astype(self.dtype), mask, train=train)
     encoded = self._in_parts(lambda module, part: module.pooling(*part, train=train), (fragments, mask), train)
     return encoded if self.residual is None else self.residual(encoded, embeddings)
 

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hrem_jax.models.encoders import Encoded
+from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.fragment_pooling import POOLED
 from hrem_jax.models.transformer import TransformerLayer
 from hrem_jax.ops.pooling import l2_normalize
 from hrem_jax.ops.relations import Relations, inter_blocks, intra_blocks
@@ -47,7 +48,7 @@ class Interaction(nn.Module):
     )[0]
 
   def inputs(self, images: Encoded, texts: Encoded) -> tuple[Float[Array, 'i d'], Float[Array, 't d']]:
-    return tuple(x.embedding if self.normalize_inputs else x.pooled for x in (images, texts))
+    return tuple(x.embedding if self.normalize_inputs else x.extras[POOLED] for x in (images, texts))
 
 
 class Fusion(Interaction):

@@ -1,30 +1,25 @@
-"""Tokens to a text embedding (METHOD section 1)."""
+"""Tokens to encoded texts: a language model, a linear layer where there is one, and what makes vectors of words."""
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from hrem_jax.models.encoders import Encoded, FragmentPooling, ZeroGain
+from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.fragment_pooling import ZeroGain
 from hrem_jax.models.parts import join_parts, scan_parts, split_parts
-from hrem_jax.models.start_values import Linear, LinearStart, torch_default
+from hrem_jax.models.start_values import Linear
 from hrem_jax.models.text_tower import TextFeatures
 from hrem_jax.ops.packing import Packing
 
 
 class TextEncoder(nn.Module):
-  """A language model (`Bert`, `BiGru` or `WordTower`), a Linear to the embedding size, and the pooling."""
+  """Words to fragments, then what `pooling` makes of them."""
 
-  embedding_size: int
-  language_model: nn.Module
-  pooling: FragmentPooling
-  dtype: jnp.dtype = jnp.float32
+  language_model: nn.Module  # `Bert`, `BiGru` or `WordTower`
+  pooling: nn.Module  # as `fragment_pooling.FragmentPooling`
+  linear: Linear | None = None  # to the embedding size; None: the states of the language model are the fragments
   num_parts: int = 1  # that a batch is encoded in while training, one after the other
   residual: ZeroGain | None = None  # on the embeddings of a `WordTower`
-  linear_start: LinearStart = torch_default
-
-  def setup(self):
-    self.linear = Linear(self.embedding_size, self.linear_start, dtype=self.dtype)
 
   def __call__(
     self, tokens: Int[Array, 't w'], mask: Bool[Array, 't w'], *, packing: Packing | None = None, train: bool = False
@@ -47,5 +42,6 @@ class TextEncoder(nn.Module):
   ) -> Encoded:
     states = self.language_model(tokens, mask, packing=packing, train=train)
     states, own = (states.words, states.embedding) if isinstance(states, TextFeatures) else (states, None)
-    encoded = self.pooling(self.linear(states), mask, packing=packing, train=train)
+    fragments = states if self.linear is None else self.linear(states)
+    encoded = self.pooling(fragments, mask, packing=packing, train=train)
     return encoded if self.residual is None else self.residual(encoded, own)

@@ -1,7 +1,6 @@
 """A checkpoint of the authors' program, or of one with the same layers, as our parameters and settings."""
 
 import dataclasses
-import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.ports.release import (
   association_entries,
   batch_stats_entries,
@@ -22,6 +21,7 @@ from hrem_jax.ports.torch_names import Namespace
 from hrem_jax.ports.torch_pickle import read_checkpoint
 
 Tensors = Mapping[str, np.ndarray]
+MOST_STEPS = 2**31 - 1  # the state of a training counts them in 32 bits
 
 # In the release's files, but without effect on any embedding.
 UNUSED = re.compile(r'fc\.mlp\.bns\.1\.|bert\.pooler\.|bert\.embeddings\.position_ids$|.*\.num_batches_tracked$')
@@ -31,18 +31,18 @@ FOREIGN = re.compile(
 )
 # Options of the release that are settings of ours. What is not here keeps our default.
 OPTIONS = {
-  'nhead': 'model.num_heads',
-  'dropout': 'model.dropout',
-  'residual_weight': 'model.residual_weight',
-  'mask_weight': 'model.relevance_weight',
-  'norm_input': 'model.normalize_inputs',
+  'nhead': 'hrem.num_heads',
+  'dropout': 'hrem.dropout',
+  'residual_weight': 'hrem.residual_weight',
+  'mask_weight': 'hrem.relevance_weight',
+  'norm_input': 'hrem.normalize_inputs',
   'margin': 'loss.margin',
   'max_violation': 'loss.hardest_negative',
-  'warmup': 'loss.warmup_steps',
-  'reg_loss_weight': 'loss.relation_weight',
-  'cross_loss': 'loss.cross_weight',
+  'warmup': 'hrem.warmup_steps',
+  'reg_loss_weight': 'hrem.relation_weight',
+  'cross_loss': 'hrem.cross_weight',
   'learning_rate': 'optimizer.learning_rate',
-  'graph_lr_factor': 'optimizer.graph_lr_factor',
+  'graph_lr_factor': 'hrem.graph_lr_factor',
   'grad_clip': 'optimizer.clip_norm',
   'batch_size': 'training.batch_size',
   'num_epochs': 'training.num_epochs',
@@ -53,12 +53,15 @@ OPTIONS = {
 class ReleaseModel:
   """A converted checkpoint, in memory."""
 
-  variables: dict  # {'params': ..., 'batch_stats': ...} of `hrem_jax.models.hrem.HREM`, float32
+  method: str  # whose checkpoint it is
+  about: str  # what was found, for a person
+  variables: dict  # {'params': ..., 'batch_stats': ...} of `hrem_jax.methods.hrem.HREM`, float32
   settings: dict[str, Any]  # by the dotted keys of our configuration
   options: dict[str, Any]  # the release's own, as in the file
   step: int
   rsum: float | None  # of the split that the release selected on
   left_out: list[str]  # tensors that no table of ours knows
+  guessed_heads: int | None  # of its BERT, where nothing better is known
 
 
 def read_release_model(path: pathlib.Path) -> ReleaseModel:
@@ -71,7 +74,7 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
   image, text, criterion = _state_dicts(content, source)
   foreign = sorted(name for tensors in (image, text, criterion) for name in tensors if FOREIGN.match(name))
   if foreign:
-    raise UserError(f'{source}: layers that hrem_jax does not have, its embeddings would differ: {_listed(foreign)}')
+    raise UserError(f'{source}: layers that hrem_jax does not have, its embeddings would differ: {listed(foreign)}')
   tables, settings = _tables(image, text, criterion, source)
   layers = settings.get('model.bert.num_layers', 0)
   trees, left_out = {}, []
@@ -86,21 +89,28 @@ def read_release_model(path: pathlib.Path) -> ReleaseModel:
     identity = np.eye(settings['model.embedding_size'], dtype=np.float32)
     trees['text_encoder'].setdefault('linear', {'kernel': identity, 'bias': np.zeros(len(identity), np.float32)})
   options = _options(content, source)
-  if options.get('no_imgnorm') or options.get('no_txtnorm'):
+  if any(_flag(options, name, source) for name in ('no_imgnorm', 'no_txtnorm')):
     raise UserError(
       f'{source}: trained without unit-norm embeddings (opt.no_imgnorm, opt.no_txtnorm), which we have not'
     )
+  settings |= _settings(options)
+  if settings['model.text'] == 'bert' and 'hrem.dropout' in settings:
+    settings['model.bert.dropout'] = settings['hrem.dropout']
+  graph = 'with' if settings['hrem.interaction'] == 'fusion' else 'without'
   return ReleaseModel(
+    method='hrem',
+    about=f'{settings["model.text"]} encoders {graph} the association graph',
     variables={'params': trees, 'batch_stats': batch_stats},
-    settings=settings | _settings(options),
+    settings=settings,
     options=options,
-    step=_number(content.get('Eiters'), int) or 0,
-    rsum=_number(content.get('best_rsum'), float),
+    step=_number(content, 'Eiters', int, source) or 0,
+    rsum=_number(content, 'best_rsum', float, source),
     left_out=left_out,
+    guessed_heads=settings.get('hrem.num_heads'),
   )
 
 
-def _listed(names: list[str], shown: int = 4) -> str:
+def listed(names: list[str], shown: int = 4) -> str:
   return ', '.join(names[:shown]) + (f' and {len(names) - shown} more' if len(names) > shown else '')
 
 
@@ -146,13 +156,13 @@ def _tables(image: Tensors, text: Tensors, criterion: Tensors, source: str) -> t
     'model.text': kind,
     'model.embedding_size': embedding_size,
     'model.region_size': region_size,
-    'model.image_graph': graphs[0],
-    'model.text_graph': graphs[1],
-    'model.interaction': 'fusion' if has_graph else 'none',
+    'hrem.image_graph': graphs[0],
+    'hrem.text_graph': graphs[1],
+    'hrem.interaction': 'fusion' if has_graph else 'none',
   }
   if has_graph:
     mlp = 'adj_model.adj_learning.mlp_i2t.0.weight'
-    settings['model.association.top_k'] = _shape(criterion, mlp, 2, source)[1]
+    settings['hrem.association.top_k'] = _shape(criterion, mlp, 2, source)[1]
   return tables, settings | (_bert_settings(text, source) if kind == 'bert' else _bigru_settings(text, source))
 
 
@@ -191,14 +201,25 @@ def _options(content: dict, source: str) -> dict[str, Any]:
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
   settings = {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
   losses = {'trip': 'distance_weighted', 'vse': 'hinge'}
-  for theirs, ours in (('base_loss', 'loss.base'), ('gnn_loss', 'loss.enhanced')):
+  for theirs, ours in (('base_loss', 'loss.base'), ('gnn_loss', 'hrem.enhanced')):
     if isinstance(options.get(theirs), str) and options[theirs] in losses:
       settings[ours] = losses[options[theirs]]
   return settings
 
 
-def _number(value: Any, kind: type) -> Any:
-  """`value` if it is a plain finite number that is not negative."""
-  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+def _flag(options: dict[str, Any], name: str, source: str) -> bool:
+  """Whether an option is set; UserError where its value is none that a flag has."""
+  value = options.get(name, False)
+  if value is not None and not isinstance(value, bool | int):
+    raise UserError(f'{source}: the option {name} is {shown(value)}, expected True or False')
+  return bool(value)
+
+
+def _number(content: dict, name: str, kind: type, source: str) -> Any:
+  """The number of this name, None where there is none; UserError where it is something else or cannot be kept."""
+  value = content.get(name)
+  if value is None:
     return None
+  if type(value) not in (int, float) or not 0 <= value <= MOST_STEPS:
+    raise UserError(f'{source}: {name} is {shown(value)}, expected a number from 0 to {MOST_STEPS:,}')
   return kind(value)

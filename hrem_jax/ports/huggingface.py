@@ -2,10 +2,11 @@
 
 import pathlib
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.files import read_json_object
 from hrem_jax.paths import local_path
 from hrem_jax.ports.bert_names import bert_entries
+from hrem_jax.ports.json_settings import MOST, is_finite
 from hrem_jax.ports.tables import read_entries
 from hrem_jax.ports.tensor_files import read_tensors
 
@@ -62,7 +63,11 @@ def bert_sizes(folder: pathlib.Path) -> dict:
     }
     for key, value in expected.items():
       if config.get(key, value) != value:
-        raise UserError(f'{path}: {key} is {config[key]!r}, expected {value!r}')
+        raise UserError(f'{path}: {key} is {shown(config[key])}, expected {value!r}')
+    numbers = dict(
+      dropout=config.get('hidden_dropout_prob', 0.1),
+      norm_epsilon=config.get('layer_norm_eps', 1e-12),
+    )
     sizes = dict(
       vocab_size=config['vocab_size'],
       hidden_size=config['hidden_size'],
@@ -70,19 +75,18 @@ def bert_sizes(folder: pathlib.Path) -> dict:
       num_heads=config['num_attention_heads'],
       intermediate_size=config['intermediate_size'],
       max_positions=config['max_position_embeddings'],
-      dropout=float(config.get('hidden_dropout_prob', 0.1)),
-      norm_epsilon=float(config.get('layer_norm_eps', 1e-12)),
     )
   except KeyError as error:
     raise UserError(f'{path}: no key {error}') from error
-  except (TypeError, ValueError) as error:
-    raise UserError(f'{path}: hidden_dropout_prob or layer_norm_eps is no number: {error}') from error
+  for name, number in numbers.items():
+    if not is_finite(number) or not 0 <= number < 1:
+      raise UserError(f'{path}: {name} is {shown(number)}, expected a number from 0 to below 1')
   for name, size in sizes.items():
-    if not isinstance(size, float) and (type(size) is not int or size < 1):
-      raise UserError(f'{path}: {name} is {size!r}, expected a positive integer')
+    if type(size) is not int or not 1 <= size <= MOST:
+      raise UserError(f'{path}: {name} is {shown(size)}, expected a positive integer up to {MOST:,}')
   if sizes['hidden_size'] % sizes['num_heads']:
     raise UserError(f'{path}: hidden_size {sizes["hidden_size"]} is not divisible by {sizes["num_heads"]} heads')
-  return sizes
+  return sizes | {name: float(number) for name, number in numbers.items()}
 
 
 def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
@@ -93,8 +97,9 @@ def read_bert(folder: pathlib.Path, *, num_layers: int) -> dict:
   """
   tensors = read_tensors(folder)
   prefix = 'bert.' if any(name.startswith('bert.') for name in tensors) else ''
-  named = {_today(name): tensors[name] for name in tensors}
-  return read_entries(named, bert_entries(theirs=prefix), source=tensors.source, num_layers=num_layers)
+  return read_entries(
+    tensors.renamed(_today), bert_entries(theirs=prefix), source=tensors.source, num_layers=num_layers
+  )
 
 
 def _today(name: str) -> str:

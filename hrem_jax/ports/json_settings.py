@@ -1,10 +1,18 @@
 """Values of a settings file of a Hugging Face folder, each checked where it is taken."""
 
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
+
+MOST = 2**21  # of a size: more rows than the largest vocabulary, and no product of two that overflows
+
+
+def is_finite(value: object) -> bool:
+  """Whether a value of a file is a number that float64 holds; True and False are none."""
+  return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 class Settings:
@@ -26,18 +34,20 @@ class Settings:
   def get(self, key: str, default: Any = None) -> Any:
     return self._content.get(key, default)
 
-  def integer(self, key: str) -> int:
-    """Raises UserError where the value is no positive integer."""
+  def integer(self, key: str, *, most: int = MOST) -> int:
+    """Raises UserError where the value is no positive integer, or one beyond what any model has: it decides memory."""
     value = self.get(key)
     if type(value) is not int or value < 1:
       raise self.wrong(key, 'a positive integer')
+    if value > most:
+      raise self.wrong(key, f'at most {most:,}')
     return value
 
   def number(self, key: str) -> float:
-    """Raises UserError where the value is no number."""
+    """Raises UserError where the value is no finite number."""
     value = self.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-      raise self.wrong(key, 'a number')
+    if not is_finite(value):
+      raise self.wrong(key, 'a number that is finite')
     return float(value)
 
   def flag(self, key: str) -> bool:
@@ -60,5 +70,5 @@ class Settings:
       raise self.wrong(key, repr(value))
 
   def wrong(self, key: str, expected: str) -> UserError:
-    found = f'is {self.get(key)!r}' if key in self._content else 'is not there'
+    found = f'is {shown(self.get(key))}' if key in self._content else 'is not there'
     return UserError(f'{self.path}: {self._prefix}{key} {found}, expected {expected}')

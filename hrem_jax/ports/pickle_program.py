@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 
 MAX_OPERATIONS = 2_000_000  # a BERT has ten thousand; bounds time and memory whatever the file says
 IGNORED = frozenset({'PROTO', 'FRAME'})
@@ -48,11 +48,10 @@ class Vocabulary:
   persistent: Callable[[Any], Any]  # a persistent id's object; raises ValueError where it is none
 
 
-def shown(text: Any, length: int = 80) -> str:
-  """A hostile value in a message: one line, not long."""
-  if not isinstance(text, str):
-    return f'a value of type {type(text).__name__}'
-  return repr(text if len(text) <= length else f'{text[:length]}...')
+def described(value: Any) -> str:
+  """A hostile value in a message: texts and names are shown, of everything else the type."""
+  value = value.name if isinstance(value, Global) else value
+  return shown(value) if isinstance(value, str) else f'a value of type {type(value).__name__}'
 
 
 class PickleProgram:
@@ -94,7 +93,7 @@ class PickleProgram:
     elif name in HANDLERS:
       HANDLERS[name](self, argument)
     elif name not in IGNORED:
-      what = f'{name} {shown(argument)}' if isinstance(argument, str) else name
+      what = f'{name} {described(argument)}' if isinstance(argument, str) else name
       raise UserError(f'{self._source}: refused: it uses the pickle opcode {what}, which checkpoints do not need')
 
   def _charge(self, amount: int) -> None:
@@ -181,14 +180,14 @@ class PickleProgram:
       raise ValueError('a key without a value')
     for key, value in zip(items[::2], items[1::2], strict=True):
       if not isinstance(key, str | int):  # hashing a nested tuple can take for ever
-        raise ValueError(f'a dictionary with {shown(key)} as a key, expected text or an integer')
+        raise ValueError(f'a dictionary with {described(key)} as a key, expected text or an integer')
       target[key] = value
 
   def global_(self, name: str) -> None:
     name = name.replace(' ', '.', 1)
     if name not in self._vocabulary.names:
       accepted = ', '.join(sorted(self._vocabulary.names))
-      raise UserError(f'{self._source}: refused: it asks for {shown(name)}; accepted are {accepted}')
+      raise UserError(f'{self._source}: refused: it asks for {described(name)}; accepted are {accepted}')
     self._stack.append(Global(name))
 
   def stack_global(self, _) -> None:
@@ -200,7 +199,7 @@ class PickleProgram:
   def call(self, _) -> None:
     arguments, function = self._pop(), self._pop()
     if not isinstance(function, Global) or function.name not in self._vocabulary.calls:
-      what = shown(function.name) if isinstance(function, Global) else shown(function)
+      what = described(function)
       raise UserError(f'{self._source}: refused: it calls {what}')
     if not isinstance(arguments, tuple):
       raise ValueError(f'{function.name} is called without a tuple of arguments')
@@ -211,7 +210,7 @@ class PickleProgram:
     state = self._pop()
     target = self._top(object, 'BUILD')
     if not isinstance(target, Buildable):
-      what = shown(target.name) if isinstance(target, Global) else shown(target)
+      what = described(target)
       raise UserError(f'{self._source}: refused: it sets the state of {what}')
     self._charge(len(state) if isinstance(state, dict | list) else 0)
     target.build(state)

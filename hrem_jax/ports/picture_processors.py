@@ -6,9 +6,9 @@ import re
 from PIL import Image
 
 from hrem_jax.data.preprocessing import TowerPreprocessing
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.files import read_json_object
-from hrem_jax.ports.json_settings import Settings
+from hrem_jax.ports.json_settings import Settings, is_finite
 
 OPENAI = {'image_mean': [0.48145466, 0.4578275, 0.40821073], 'image_std': [0.26862954, 0.26130258, 0.27577711]}
 HALVES = {'image_mean': [0.5, 0.5, 0.5], 'image_std': [0.5, 0.5, 0.5]}
@@ -29,6 +29,8 @@ DEFAULTS = {
 }
 # Files from the first years do not name their processor.
 PROCESSOR_OF = {'clip': 'CLIP', 'siglip': 'Siglip', 'vit': 'ViT', 'dinov2': 'Bit', 'dinov2_with_registers': 'Bit'}
+# Of a side before the crop, and of a whole picture: twice what the largest published models look at.
+MOST_PIXELS, MOST_PATCHES = 2048, 4096
 RESAMPLE = {int(filter_): filter_.name for filter_ in Image.Resampling}
 
 
@@ -48,7 +50,7 @@ def read_preprocessing(folder: pathlib.Path, model_type: str, patch_size: int) -
   name = re.sub('(ImageProcessor|FeatureExtractor)(Fast|Pil)?$', '', str(kind))
   if name not in DEFAULTS:
     known = ', '.join(f'{each}ImageProcessor' for each in DEFAULTS)
-    raise UserError(f'{path}: image_processor_type is {kind!r}, expected one of {known}')
+    raise UserError(f'{path}: image_processor_type is {shown(kind)}, expected one of {known}')
   settings = Settings(path, content, DEFAULTS[name])
   for key in ('do_resize', 'do_rescale', 'do_normalize'):
     settings.require(key, True)
@@ -57,6 +59,12 @@ def read_preprocessing(folder: pathlib.Path, model_type: str, patch_size: int) -
   smallest = resize if isinstance(resize, tuple) else (resize, resize)
   if crop and (crop[0] > smallest[0] or crop[1] > smallest[1]):
     raise UserError(f'{path}: crop_size {crop} is larger than size {resize}, expected a crop that adds no border')
+  pixels = crop or smallest
+  if (pixels[0] // patch_size) * (pixels[1] // patch_size) > MOST_PATCHES:
+    raise UserError(
+      f'{path}: pictures of {pixels[0]} x {pixels[1]} pixels in patches of {patch_size}, expected at most '
+      f'{MOST_PATCHES:,} patches'
+    )
   return TowerPreprocessing(
     resize=resize,
     crop=crop,
@@ -85,16 +93,16 @@ def _size(settings: Settings, key: str, *, square: bool) -> int | tuple[int, int
     value = {'height': value, 'width': value} if square else {'shortest_edge': value}
   inner = Settings(settings.path, value if isinstance(value, dict) else {}, section=key)
   if isinstance(value, dict) and value.keys() == {'shortest_edge'}:
-    return inner.integer('shortest_edge')
+    return inner.integer('shortest_edge', most=MOST_PIXELS)
   if isinstance(value, dict) and value.keys() == {'height', 'width'}:
-    return inner.integer('height'), inner.integer('width')
+    return inner.integer('height', most=MOST_PIXELS), inner.integer('width', most=MOST_PIXELS)
   raise settings.wrong(key, 'height and width, or shortest_edge')
 
 
 def _colours(settings: Settings, key: str) -> tuple[float, float, float]:
   """Three numbers, for red, green and blue."""
   value = settings.get(key)
-  is_number = isinstance(value, list) and all(isinstance(each, int | float) for each in value)
+  is_number = isinstance(value, list) and all(map(is_finite, value))
   if not is_number or len(value) != 3 or (key == 'image_std' and not all(value)):
     raise settings.wrong(key, 'three numbers' + (' that are not 0' if key == 'image_std' else ''))
   return tuple(map(float, value))

@@ -80,7 +80,7 @@ def read_release(
   num_layers: int,
   source: str,
 ) -> dict:
-  """The release's three state dicts as `{'params': ..., 'batch_stats': ...}` of `hrem_jax.models.hrem.HREM`."""
+  """The release's three state dicts as `{'params': ..., 'batch_stats': ...}` of `hrem_jax.methods.hrem.HREM`."""
 
   def read(tensors, entries):
     return read_entries(tensors, entries, source=source, num_layers=num_layers)

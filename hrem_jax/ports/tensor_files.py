@@ -1,18 +1,20 @@
 """The tensors of a Hugging Face folder: `model.safetensors`, or the shards that an index names."""
 
 import collections.abc
+import copy
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import safetensors
 from jaxtyping import Float
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+KINDS = 'F64', 'F32', 'F16', 'BF16'  # of numbers that become float32
 
 
 class FolderTensors(collections.abc.Mapping):
@@ -25,22 +27,36 @@ class FolderTensors(collections.abc.Mapping):
 
   def __init__(self, source: pathlib.Path, files: list[pathlib.Path]):
     self.source, self.files = str(source), sorted(files)
-    self._file_of = {}
+    self._place_of: dict[str, tuple[safetensors.safe_open, str]] = {}  # the file, and the name there
     for path in self.files:
       opened = _open(path)
-      self._file_of.update(dict.fromkeys(opened.keys(), opened))
+      self._place_of.update({name: (opened, name) for name in opened.keys()})  # noqa: SIM118  not a dictionary
+
+  def renamed(self, name_of: Callable[[str], str]) -> 'FolderTensors':
+    """The same tensors under other names."""
+    other = copy.copy(self)
+    other._place_of = {name_of(name): place for name, place in self._place_of.items()}
+    return other
 
   def __getitem__(self, name: str) -> Float[np.ndarray, '...']:
-    return np.asarray(self._file_of[name].get_tensor(name), np.float32)
+    """Raises UserError where it is of a type that NumPy does not know, or of none with fractions."""
+    opened, stored = self._place_of[name]
+    kind = opened.get_slice(stored).get_dtype()
+    if kind not in KINDS:
+      raise UserError(f'{self.source}: {shown(stored)} is of type {shown(kind)}, expected one of {", ".join(KINDS)}')
+    try:
+      return np.asarray(opened.get_tensor(stored), np.float32)
+    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+      raise UserError(f'{self.source}: {shown(stored)} cannot be read: {one_line(error)}') from error
 
   def __contains__(self, name: object) -> bool:
-    return name in self._file_of
+    return name in self._place_of
 
   def __iter__(self) -> Iterator[str]:
-    return iter(self._file_of)
+    return iter(self._place_of)
 
   def __len__(self) -> int:
-    return len(self._file_of)
+    return len(self._place_of)
 
   def sha256(self) -> str:
     """Of all files one after the other: that of `cat model*.safetensors | sha256sum`."""
@@ -84,4 +100,4 @@ def _open(path: pathlib.Path) -> safetensors.safe_open:
   try:
     return safetensors.safe_open(path, framework='np')
   except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-    raise UserError(f'{path}: not a whole safetensors file: {error}') from error
+    raise UserError(f'{path}: not a whole safetensors file: {one_line(error)}') from error

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
-from hrem_jax.ports.pickle_program import Buildable, shown
+from hrem_jax.ports.pickle_program import Buildable, described
 
 DTYPES = {
   'Float': np.float32,
@@ -123,7 +123,7 @@ def numpy_type(arguments: tuple) -> NumpyScalarType:
     case (str(code), *_) if code in NUMPY_SCALARS:
       return NumpyScalarType(code)
   code = arguments[0] if arguments else ''
-  raise ValueError(f'the numpy.dtype {shown(code)}, accepted are numbers')
+  raise ValueError(f'the numpy.dtype {described(code)}, accepted are numbers')
 
 
 def numpy_scalar(arguments: tuple) -> bool | int | float:

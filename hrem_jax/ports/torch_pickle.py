@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from hrem_jax.errors import UserError
-from hrem_jax.ports.pickle_program import Global, PickleProgram, Vocabulary, shown
+from hrem_jax.ports.pickle_program import Global, PickleProgram, Vocabulary, described
 from hrem_jax.ports.torch_names import CALLS, NAMES, STORAGES, Storage
 
 MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -80,11 +80,11 @@ class _StoredRecords:
     try:
       info = self._archive.getinfo(name)
     except KeyError:
-      raise UserError(f'{self._path}: no record {shown(name)}: the file is not whole') from None
+      raise UserError(f'{self._path}: no record {described(name)}: the file is not whole') from None
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-      raise UserError(f'{self._path}: record {shown(name)} is compressed, which torch.save never does')
+      raise UserError(f'{self._path}: record {described(name)} is compressed, which torch.save never does')
     if size is not None and info.file_size != size:
-      raise UserError(f'{self._path}: record {shown(name)} has {info.file_size} bytes, expected {size}')
+      raise UserError(f'{self._path}: record {described(name)} has {info.file_size} bytes, expected {size}')
     self._left -= info.file_size
     if self._left < 0:
       raise UserError(f'{self._path}: its records are said to be larger than the file')
@@ -95,7 +95,7 @@ def _read_legacy(file: mmap.mmap, source: str) -> Any:
   """Twice through the object: where a storage lies is known only when all are."""
   plain = _program(_no_storage, source)
   if (magic := plain.run(file)) != MAGIC_NUMBER:
-    raise UserError(f'{source}: no PyTorch checkpoint: its magic number is missing, found {shown(magic)}')
+    raise UserError(f'{source}: no PyTorch checkpoint: its magic number is missing, found {described(magic)}')
   version, system = plain.run(file), plain.run(file)
   if version != PROTOCOL_VERSION or not isinstance(system, dict) or system.get('little_endian') is not True:
     raise UserError(f'{source}: a PyTorch checkpoint of another protocol or byte order, which is not supported')
@@ -158,7 +158,7 @@ def _program(load: Callable[[str, np.dtype, int], np.ndarray], source: str) -> P
     if key not in storages:
       storages[key] = kind, Storage(load(key, STORAGES[name], count))
     if storages[key][0] != kind:
-      raise ValueError(f'storage {shown(key)} is declared twice and differently')
+      raise ValueError(f'storage {described(key)} is declared twice and differently')
     return storages[key][1]
 
   return PickleProgram(Vocabulary(NAMES, CALLS, persistent), source=source)

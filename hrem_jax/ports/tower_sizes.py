@@ -3,12 +3,14 @@
 import pathlib
 from typing import Any
 
-from hrem_jax.errors import UserError
+from hrem_jax.errors import UserError, shown
 from hrem_jax.files import read_json_object
 from hrem_jax.models.pre_norm import LayerSizes
 from hrem_jax.models.text_tower import TextTower
 from hrem_jax.models.vision_tower import VisionTower
-from hrem_jax.ports.json_settings import Settings
+from hrem_jax.ports.json_settings import MOST, Settings
+
+MOST_LAYERS, MOST_POSITIONS = 512, 2**15
 
 ACTIVATION_OF = {
   'gelu': 'gelu',
@@ -80,7 +82,7 @@ class TowerConfig:
         "resolution, whose model_type is 'siglip', such as google/siglip2-base-patch16-256"
       )
     if not isinstance(self.model_type, str) or self.model_type not in FAMILIES:
-      raise UserError(f'{self.path}: model_type is {self.model_type!r}, expected one of {", ".join(FAMILIES)}')
+      raise UserError(f'{self.path}: model_type is {shown(self.model_type)}, expected one of {", ".join(FAMILIES)}')
     self.family, self.has_both = FAMILIES[self.model_type]
     self.vision = self._section('vision_config' if self.has_both else '', VISION_DEFAULTS[self.family])
     self.text = self._section('text_config', TEXT_DEFAULTS[self.family]) if self.has_both else None
@@ -140,12 +142,12 @@ def text_tower(config: TowerConfig) -> TextTower:
   settings, is_clip = config.text, config.family == 'clip'
   end_token = settings.integer('eos_token_id') if is_clip else None
   projection = config.projection_size if is_clip else settings.get('projection_size') or settings.integer('hidden_size')
-  if type(projection) is not int or projection < 1:
-    raise settings.wrong('projection_size', 'a positive integer')
+  if type(projection) is not int or not 1 <= projection <= MOST:
+    raise settings.wrong('projection_size', f'a positive integer up to {MOST:,}')
   return TextTower(
     layers=_layer_sizes(settings, config.family),
     vocab_size=settings.integer('vocab_size'),
-    max_positions=settings.integer('max_position_embeddings'),
+    max_positions=settings.integer('max_position_embeddings', most=MOST_POSITIONS),
     projection_size=projection,
     causal=is_clip,
     end_token=None if end_token == LEGACY_END_TOKEN else end_token,
@@ -160,13 +162,15 @@ def _layer_sizes(settings: Settings, family: str) -> LayerSizes:
   gated = is_dino and settings.flag('use_swiglu_ffn')
   if is_dino:
     intermediate_size = int(hidden_size * settings.number('mlp_ratio'))
+    if not 1 <= intermediate_size <= MOST:
+      raise settings.wrong('mlp_ratio', f'one with which a layer has up to {MOST:,} numbers')
   else:
     intermediate_size = settings.integer('intermediate_size')
   if gated:  # two thirds, rounded up to a multiple of 8
     intermediate_size = -(-int(intermediate_size * 2 / 3) // 8) * 8
   return LayerSizes(
     hidden_size=hidden_size,
-    num_layers=settings.integer('num_hidden_layers'),
+    num_layers=settings.integer('num_hidden_layers', most=MOST_LAYERS),
     num_heads=num_heads,
     intermediate_size=intermediate_size,
     activation=settings.choice('hidden_act', ACTIVATION_OF),

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.data.batch import ImageInputs, TextInputs
 from hrem_jax.data.pipeline import image_inputs, pad_tokens
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.tokenizer import TextTokenizer
@@ -51,23 +52,22 @@ def choose_pairs(examples: Examples, owner: Int[np.ndarray, ' t']) -> list[Pair]
 
 
 def answers(run: Run, variables: dict, split: Split, pairs: Sequence[Pair]) -> tuple[Answer, ...]:
-  """Word-region cosines of the fragments, as the association graph gets them: before the fragment graph."""
+  """Word-region cosines of the fragments that the encoders make."""
   if not pairs:
     return ()
   tokens, word_mask = pad_captions(run, [split.captions[pair.text] for pair in pairs])
   chosen = np.array([pair.image for pair in pairs])
-  inputs = image_inputs(split.features, chosen, with_embeddings=run.model.takes_embeddings)
-  region_mask = inputs[1]
+  inputs = image_inputs(split.features, chosen, run.method.wants)
 
-  def fragments(method: str, *inputs):
-    encode = jax.jit(lambda variables, *inputs: run.model.apply(variables, *inputs, method=method).fragments)
-    return np.asarray(encode(variables, *inputs), np.float32)
+  def fragments(encode: str, inputs: ImageInputs | TextInputs):
+    found = jax.jit(lambda variables, inputs: run.method.apply(variables, inputs, method=encode).fragments)
+    return np.asarray(found(variables, inputs), np.float32)
 
-  images, texts = fragments('encode_images', *inputs), fragments('encode_texts', tokens, word_mask)
+  images, texts = fragments('encode_images', inputs), fragments('encode_texts', TextInputs(tokens, word_mask))
   found = []
   for row, pair in enumerate(pairs):
     words, word_of = joined_words(split.captions[pair.text], run.tokenizer, int(word_mask[row].sum()))
-    found.append(Answer(pair, words, answer_of(texts[row], word_mask[row], images[row], region_mask[row], word_of)))
+    found.append(Answer(pair, words, answer_of(texts[row], word_mask[row], images[row], inputs.mask[row], word_of)))
   return tuple(found)
 
 

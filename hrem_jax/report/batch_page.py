@@ -1,8 +1,7 @@
-"""The association graph of a batch and what the interaction changed, as heat maps."""
+"""How the instances of a batch are related and what that changed, as heat maps."""
 
 from html import escape
 
-import ml_collections
 import numpy as np
 
 from hrem_jax.data.precomputed import Split
@@ -10,7 +9,7 @@ from hrem_jax.report.batch_view import BatchView, recalls
 from hrem_jax.report.heat_map import Scale, diverging_scale, heat_map, scale_of
 from hrem_jax.report.pictures import Pictures
 
-NO_GRAPH = '<p class="quiet">This model has no instance level (interaction none): there is no graph to show.</p>'
+NO_GRAPH = '<p class="quiet">This model has no relations among the instances of a batch: there is no graph to show.</p>'
 _NAMES = {
   'i2i': 'pictures ask pictures',
   'i2t': 'pictures ask captions',
@@ -19,12 +18,10 @@ _NAMES = {
 }
 
 
-def batch_section(view: BatchView | None, split: Split, pictures: Pictures, config: ml_collections.ConfigDict) -> str:
-  """Args: `config` is the section `model` of the run."""
+def batch_section(view: BatchView | None, split: Split, pictures: Pictures) -> str:
   if view is None:
     return NO_GRAPH
   keys = _Keys(view, split, pictures)
-  interaction = config.interaction.capitalize()
   about = (
     f'{len(view.images)} pictures evenly spaced in {escape(split.name)}, each with its first caption, through the '
     'whole model as in training, without dropout. The row asks, the column is asked. At inference the graph is gone.'
@@ -35,7 +32,7 @@ def batch_section(view: BatchView | None, split: Split, pictures: Pictures, conf
     f'{_blocks(view, view.connection.astype(np.float32), keys, Scale(0.0, 1.0), "A", "(1: connected)")}'
     '<h3>Relevance matrix S: how strongly</h3>'
     f'{_blocks(view, view.relevance, keys, None, "S", "relevance, no unit")}'
-    f'<h3>What {escape(interaction)} changed</h3>{_changes(view, keys, interaction)}'
+    f'<h3>What the interaction changed</h3>{_changes(view, keys)}'
   )
 
 
@@ -75,14 +72,14 @@ def _blocks(view: BatchView, matrix: np.ndarray, keys: _Keys, scale: Scale | Non
   return f'<div class="heats">{"".join(tables)}</div>'
 
 
-def _changes(view: BatchView, keys: _Keys, interaction: str) -> str:
+def _changes(view: BatchView, keys: _Keys) -> str:
   shared = scale_of(view.before, view.after)
   change = view.after - view.before
   tables = ''.join(
     f'<div>{heat_map(title, values, keys.images, keys.texts, scale)}{scale.legend(unit)}</div>'
     for title, values, scale, unit in (
       ('Similarity before: of the embeddings', view.before, shared, 'cosine'),
-      (f'Similarity after {interaction}: of the enhanced embeddings', view.after, shared, 'cosine'),
+      ('Similarity after: of the enhanced embeddings', view.after, shared, 'cosine'),
       ('After minus before', change, diverging_scale(change), 'difference of cosines'),
     )
   )

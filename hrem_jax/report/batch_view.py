@@ -1,11 +1,13 @@
 """A batch of the test split as the association graph sees it, and what the interaction makes of it."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.data.batch import Batch, TextInputs
 from hrem_jax.data.pipeline import image_inputs
 from hrem_jax.data.precomputed import Split
 from hrem_jax.ops.ranking import ranks_from_similarity, retrieval_metrics
@@ -14,6 +16,7 @@ from hrem_jax.report.examples import evenly_spaced
 from hrem_jax.retrieval.run import Run
 
 NUM_PAIRS = 12
+VIEW = 'relations'  # of a method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +44,15 @@ def choose_batch(owner: Int[np.ndarray, ' t']) -> tuple[Int[np.ndarray, ' b'], I
 
 
 def batch_view(run: Run, variables: dict, split: Split) -> BatchView | None:
-  """The graph of a batch, computed as in training but without dropout; None where the model has no such graph."""
-  if run.model.association is None:
+  """The relations of a batch, computed as in training but without dropout; None where the method has none."""
+  if VIEW not in run.method.views:
     return None
   images, texts = choose_batch(split.owner)
-  regions, region_mask, *rest = image_inputs(split.features, images, with_embeddings=run.model.takes_embeddings)
-  embeddings = rest[0] if rest else None
-  tokens, word_mask = pad_captions(run, [split.captions[text] for text in texts])
+  words = TextInputs(*pad_captions(run, [split.captions[text] for text in texts]))
+  batch = Batch(image_inputs(split.features, images, run.method.wants), words, images)
   # Not in the inputs' sharding: a batch this small need not divide by the devices.
-  apply = jax.jit(
-    lambda variables, *inputs, embeddings: run.model.apply(
-      variables, *inputs, graph_active=True, embeddings=embeddings, train=False
-    )
-  )
-  outputs = apply(variables, regions, region_mask, tokens, word_mask, embeddings=embeddings)
-  v, u = np.asarray(outputs.images.embedding), np.asarray(outputs.texts.embedding)
-  return BatchView(
-    images,
-    texts,
-    np.asarray(outputs.relations.connection),
-    np.asarray(outputs.relations.relevance),
-    v @ u.T,
-    np.asarray(outputs.enhanced_images) @ np.asarray(outputs.enhanced_texts).T,
-  )
+  view = jax.jit(functools.partial(run.method.apply, method=f'view_{VIEW}'))(variables, batch)
+  return BatchView(images, texts, **jax.tree.map(np.asarray, view))
 
 
 def recalls(similarity: Float[np.ndarray, 'i i']) -> tuple[float, float]:

@@ -11,6 +11,7 @@ Point = tuple[float, float]  # step, value
 
 _MAX_POINTS = 300  # of a line; more reports are averaged
 _MAX_DOTS = 40
+_SMALL = 50  # a term of the loss that is so many times smaller than the total gets a chart of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +51,13 @@ def averaged(points: list[Point], max_points: int) -> list[Point]:
   return [tuple(math.fsum(column) / len(group) for column in zip(*group, strict=True)) for group in groups]
 
 
-def training_curves(reports: list[dict], *, select_on: str, best_step: int, graph_step: int | None) -> str:
+def training_curves(reports: list[dict], *, select_on: str, best_step: int) -> str:
   """All curves of a run, or a sentence where nothing was reported.
 
   Args:
     reports: What `read_metrics` gives: `kind`, `step` and numbers.
     select_on: The kind whose `rsum` chose the checkpoint.
     best_step: The chosen checkpoint's.
-    graph_step: From which step on the instance-level graph is active; None if it never is.
   """
   train = [report for report in reports if report.get('kind') == 'train']
   scores = [
@@ -66,22 +66,24 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
   if not train and not scores:
     return '<p class="quiet">No curves: the folder has no <code>metrics.jsonl</code>.</p>'
   last_step = max(report['step'] for report in train + scores)
-  graph = [Mark(graph_step, 'graph on')] if graph_step is not None and 0 < graph_step <= last_step else []
+  phases = [Mark(report['step'], str(report['phase'])) for report in reports if report.get('kind') == 'phase']
   chosen = [report['rsum'] for report in scores if report['step'] == best_step]
   best = [Mark(best_step, f'step {best_step:,} · {score:.1f}', score) for score in chosen]
-  terms = [line_of(train, key, key.removeprefix('loss/')) for key in ('loss/base', 'loss/cross', 'loss/enhanced')]
-  losses = [line_of(train, 'loss', 'total'), *(term for term in terms if term.points)]
+  terms = dict.fromkeys(key for report in train for key in report if key.startswith('loss/'))
+  total, lines = line_of(train, 'loss', 'total'), {key: line_of(train, key, key[len('loss/') :]) for key in terms}
+  others = [key for key, line in lines.items() if _largest(line) < _largest(total) / _SMALL]
+  losses = [total, *(line for key, line in lines.items() if key not in others)]
   steps = step_axis([last_step])
   recalls = [line_of(scores, f'{way}/{at}', f'{way} R@{at[1:]}') for way in ('i2t', 't2i') for at in ('r1', 'r10')]
   large = [
-    chart('Loss', losses, steps, marks=graph, note='terms before their weights'),
+    chart('Loss', losses, steps, marks=phases, note='terms before their weights'),
     chart(f'rSum on {select_on}', [line_of(scores, 'rsum', 'last')], steps, marks=best, note='higher is better'),
     chart(f'Recalls on {select_on}', [line for line in recalls if line.points], steps, note='percent'),
   ]
   small = [
     chart(title, [line_of(train, key, 'last')], steps)
     for title, key in (
-      ('Relation loss', 'loss/relation'),
+      *((f'{key.removeprefix("loss/")} loss'.capitalize(), key) for key in others),
       ('Learning rate', 'learning_rate'),
       ('Gradient norm', 'gradient_norm'),
       ('Skipped updates', 'skipped'),
@@ -92,6 +94,10 @@ def training_curves(reports: list[dict], *, select_on: str, best_step: int, grap
     '<p class="quiet">Over the steps of the training; the ring is the chosen checkpoint.</p>'
     f'<div class="charts large">{"".join(large)}</div><div class="charts small">{"".join(small)}</div>'
   )
+
+
+def _largest(line: Line) -> float:
+  return max((abs(value) for _, value in line.points), default=0.0)
 
 
 def chart(title: str, lines: Sequence[Line], steps: Axis, *, marks: Sequence[Mark] = (), note: str = '') -> str:

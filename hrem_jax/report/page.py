@@ -12,6 +12,7 @@ from hrem_jax.data.precomputed import data_folder
 from hrem_jax.data.sources import open_split
 from hrem_jax.errors import UserError
 from hrem_jax.files import write_text
+from hrem_jax.methods.registry import title_of
 from hrem_jax.report.answers_page import answers_section
 from hrem_jax.report.batch_page import batch_section
 from hrem_jax.report.curves import training_curves
@@ -61,12 +62,11 @@ def render(findings: Findings) -> str:
   folder = data_folder(findings.run.config.data)
   pictures = Pictures(folder)
   gallery = Gallery(findings.split, pictures)
-  config, model = findings.run.config, findings.run.model
+  config = findings.run.config
   curves = training_curves(
     findings.reports,
     select_on=config.evaluation.select_on,
     best_step=findings.step,
-    graph_step=config.loss.warmup_steps if model.association is not None else None,
   )
   sections = [
     _header(findings),
@@ -74,9 +74,7 @@ def render(findings: Findings) -> str:
     _section('Pictures found for captions', gallery.pictures_for_captions(findings.text_to_image)),
     _section('Captions found for pictures', gallery.captions_for_pictures(findings.image_to_text)),
     _section('Which regions answer which words', _answers(findings, pictures, folder)),
-    _section(
-      'What a batch looks like to the graph', batch_section(findings.batch, findings.split, pictures, config.model)
-    ),
+    _section('What a batch looks like to the graph', batch_section(findings.batch, findings.split, pictures)),
     _left_out(pictures),
     _section('Training', curves),
     _section('Data and model', _about(findings)),
@@ -112,10 +110,9 @@ def _section(title: str, content: str) -> str:
 
 def _header(findings: Findings) -> str:
   config = findings.run.config
-  instance_level = '' if findings.run.model.association is not None else ', without its instance level'
   encoder = {'bert': 'BERT', 'bigru': 'a BiGRU', 'tower': 'the text tower of its encoder'}[config.model.text]
   sentence = (
-    f'An image-text matching model (HREM with {encoder}{instance_level}) trained on {config.data.name}: '
+    f'An image-text matching model ({title_of(config)} with {encoder}) trained on {config.data.name}: '
     'it finds pictures for a caption, and captions for a picture.'
   )
   return (

@@ -4,7 +4,8 @@ from html import escape
 
 import ml_collections
 
-from hrem_jax.configuration import default_config, leaves, value_at
+from hrem_jax.configuration import leaves
+from hrem_jax.methods.registry import default_config
 from hrem_jax.retrieval.protocols import JUDGED
 
 _TITLES = {'': '', 'coco_1k/': 'COCO 1K, mean of five folds', 'coco_5k/': 'COCO 5K'}
@@ -73,15 +74,8 @@ def facts(pairs: list[tuple[str, str]]) -> str:
 
 def configuration_table(config: ml_collections.ConfigDict) -> str:
   """Every key with its value; those that are not the default's are marked."""
-  rows = []
+  rows, defaults = [], leaves(default_config(config.method))
   for key, value in leaves(config).items():
-    mark, kind = ('<b>•</b> ', ' class="differs"') if value != _default(key) else ('', '')
+    mark, kind = ('<b>•</b> ', ' class="differs"') if value != defaults.get(key) else ('', '')
     rows.append(f'<tr{kind}><th scope="row">{mark}{escape(key)}</th><td>{escape(repr(value))}</td></tr>')
   return f'<div class="scroll"><table class="configuration">{"".join(rows)}</table></div>'
-
-
-def _default(key: str):
-  try:
-    return value_at(default_config(), key)
-  except (KeyError, AttributeError):
-    return None

@@ -14,11 +14,11 @@ from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary
-from hrem_jax.errors import UserError
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.errors import UserError, shown
+from hrem_jax.methods.registry import build_method, default_config, init_variables, validate
 from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
-from hrem_jax.ports.convert import ReleaseModel, read_release_model
+from hrem_jax.ports.convert import ReleaseModel, listed, read_release_model
 from hrem_jax.retrieval.checkpoint_folder import StateSave, checkpoint_folder
 from hrem_jax.retrieval.checksums import write_checksums
 from hrem_jax.retrieval.folders import check_new, new_folder
@@ -59,19 +59,18 @@ def convert(
     config.data.directory = str(local_path(data).absolute())
   if config.model.text == 'bert':
     say(_set_bert_heads(config, release, vocabulary, bert_heads))
-  configuration.validate(config)
+  validate(config)
   tokenizer = _read_tokenizer(vocabulary, config.model.text)
   _fit_word_embeddings(config, release, tokenizer, str(vocabulary))
   variables = _checked(config, release, str(checkpoint))
   if release.left_out:
-    say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {", ".join(release.left_out)}')
+    say(f'left out, {len(release.left_out)} tensors that hrem_jax does not know: {listed(release.left_out, 20)}')
   _write(output, config, tokenizer, variables, release)
-  graph = 'with' if config.model.interaction == 'fusion' else 'without'
-  say(f'{output}: {config.model.text} encoders {graph} the association graph, step {release.step}')
+  say(f'{output}: {release.about}, step {release.step}')
 
 
 def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_collections.ConfigDict:
-  config = configuration.default_config()
+  config = default_config(release.method)
   name = data_name or release.options.get('dataset', config.data.name)
   for key, value in {**release.settings, 'data.name': name}.items():
     _set(config, key, value, source)
@@ -80,7 +79,6 @@ def _config(release: ReleaseModel, data_name: str | None, source: str) -> ml_col
       _set(config, f'optimizer.{ours}', release.options[theirs], source)
   config.evaluation.select_on = 'test'  # so does the release
   if config.model.text == 'bert':
-    config.model.bert.dropout = config.model.dropout
     positions, buckets = config.model.bert.max_positions, config.data.length_buckets
     if buckets[-1] > positions:
       config.data.length_buckets = (*(width for width in buckets if width < positions), positions)
@@ -95,11 +93,14 @@ def _set(config: ml_collections.ConfigDict, key: str, value: Any, source: str) -
   if kind is tuple:
     fits = isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
   try:
-    converted = kind(value) if fits else None
+    converted = kind(value) if fits else ()
+    numbers = converted if kind is tuple else (converted,)
+    fits = fits and all(abs(number) < 2**63 for number in numbers if type(number) is int)
   except (ValueError, OverflowError):
     fits = False
   if not fits:
-    raise UserError(f'{source}: an option of type {type(value).__name__} for config.{key}, expected {kind.__name__}')
+    found = f'an option of type {type(value).__name__} for config.{key}'
+    raise UserError(f'{source}: {found}, expected {kind.__name__}, found {shown(value)}')
   configuration.value_at(config, section)[name] = converted
 
 
@@ -120,7 +121,7 @@ def _set_bert_heads(
   elif bert.hidden_size % BERT_HEAD_SIZE == 0:
     heads, origin = bert.hidden_size // BERT_HEAD_SIZE, f'{BERT_HEAD_SIZE} channels a head, as in every published BERT'
   else:
-    heads, origin = config.model.num_heads, 'a guess, those of the fragment graph; --bert-heads says another'
+    heads, origin = release.guessed_heads or bert.num_heads, 'a guess; --bert-heads says another'
   if heads < 1 or bert.hidden_size % heads:
     raise UserError(f'a BERT of hidden size {bert.hidden_size} cannot have {heads} heads ({origin})')
   bert.num_heads = heads
@@ -168,10 +169,8 @@ def _fit_word_embeddings(
 
 def _checked(config: ml_collections.ConfigDict, release: ReleaseModel, source: str) -> dict:
   """The variables, which must have the tree and the shapes of the model that the configuration builds."""
-  model = build_model(config.model)
-  wanted = jax.eval_shape(
-    lambda rng: init_variables(model, rng, region_size=config.model.region_size), jax.random.key(0)
-  )
+  method = build_method(config)
+  wanted = jax.eval_shape(lambda rng: init_variables(method, config, rng), jax.random.key(0))
   variables = huggingface.merge_checked(wanted, release.variables, source=source)
   broken = [
     '/'.join(path) for path, array in flax.traverse_util.flatten_dict(variables).items() if not np.isfinite(array).all()

@@ -10,23 +10,23 @@ from jaxtyping import Float
 
 from hrem_jax.data.pipeline import Images, image_chunks, text_chunks
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
-from hrem_jax.models.hrem import HREM
+from hrem_jax.methods.method import Method
 from hrem_jax.sharding import replicated, split_rows
 
 
 class DataEncoder:
-  """Encodes with compiled functions that are kept: encoders of equal models on equal devices share them.
+  """Encodes with compiled functions that are kept: encoders of equal methods on equal devices share them.
 
   Every process encodes the whole set together with the others and gets all of it.
   """
 
-  def __init__(self, model: HREM, mesh: Mesh, *, chunk_size: int):
-    self._mesh, self._chunk_size, self._takes_embeddings = mesh, chunk_size, model.takes_embeddings
-    self._images, self._texts = (_compiled(model, mesh, method) for method in ('encode_images', 'encode_texts'))
+  def __init__(self, method: Method, mesh: Mesh, *, chunk_size: int):
+    self._mesh, self._chunk_size, self._wants = mesh, chunk_size, method.wants
+    self._images, self._texts = (_compiled(method, mesh, name) for name in ('encode_images', 'encode_texts'))
 
   def encode_images(self, variables: dict, images: Images) -> Float[np.ndarray, 'i d']:
     """Unit-norm float32 embeddings in the order of the images, of which there is at least one."""
-    chunks = image_chunks(images, self._chunk(len(images)), with_embeddings=self._takes_embeddings)
+    chunks = image_chunks(images, self._chunk(len(images)), self._wants)
     return self._gather(self._images, variables, chunks, len(images))
 
   def encode_texts(
@@ -52,7 +52,7 @@ class DataEncoder:
   def _gather(self, encode, variables: dict, chunks, count: int) -> np.ndarray:
     embeddings, waiting = None, []
     for index, inputs in chunks:
-      waiting.append((index, encode(variables, tuple(map(self._global, inputs)))))
+      waiting.append((index, encode(variables, jax.tree.map(self._global, inputs))))
       # One chunk is read from disk while the device works on the one before.
       if len(waiting) > 1:
         embeddings = _store(embeddings, *waiting.pop(0), count)
@@ -66,10 +66,10 @@ class DataEncoder:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: HREM, mesh: Mesh, method: str):
-  """From variables and what the method takes of each row to embeddings."""
+def _compiled(method: Method, mesh: Mesh, name: str):
+  """From variables and inputs to embeddings."""
   return jax.jit(
-    lambda variables, inputs: model.apply(variables, *inputs, method=method).embedding,
+    lambda variables, inputs: method.apply(variables, inputs, method=name).embedding,
     in_shardings=(replicated(mesh), split_rows(mesh)),
     out_shardings=replicated(mesh),
   )

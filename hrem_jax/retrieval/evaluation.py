@@ -9,10 +9,10 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
 from hrem_jax.files import to_json, write_text
+from hrem_jax.methods.registry import validate
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split, skipped_updates
 from hrem_jax.retrieval.scores import Scores, mean_scores
@@ -62,7 +62,7 @@ def score_member(
   """As `load_member`, of what `load_best` has loaded: for who needs the variables, too."""
   run, variables, step, mesh = loaded
   if config is not None:
-    configuration.validate(config, num_devices=jax.device_count())
+    validate(config, num_devices=jax.device_count())
     selected_on = run.config.evaluation.select_on
     run.config.update({name: config[name] for name in ('data', 'evaluation')})
     run.config.evaluation.select_on = selected_on

@@ -27,14 +27,14 @@ class Matcher:
   Attributes:
     config: The configuration of the run.
     step: Of the checkpoint.
-    variables: `{'params', 'batch_stats'}` on the devices, for `model.apply`.
-    model: The Linen module.
+    variables: Parameters and what the method keeps beside them, on the devices, for `method.apply`.
+    method: The Linen module.
   """
 
   def __init__(self, run: Run, variables: dict, step: int, mesh: Mesh):
     self.config: ml_collections.ConfigDict = run.config
     self.variables, self.step = variables, step
-    self.model, self.tokenizer = run.model, run.tokenizer
+    self.method, self.tokenizer = run.method, run.tokenizer
     self._evaluator = Evaluator(run, mesh)
 
   @property
@@ -55,17 +55,18 @@ class Matcher:
         tower in the model (`config.model.image`), all patches of each picture, pixels from 0 to 255.
       mask: True for real regions; all are without it. Not with a list.
       embeddings: What the encoder that made the regions says of the images itself, unit norm; where
-        `model.takes_embeddings`, and only there.
+        `method.wants` has `embeddings`, and only there.
 
     Raises:
       UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, a mask came with
         a list, or embeddings are missing or not wanted.
     """
     features = Regions(regions, mask, region_size=self.config.model.region_size)
-    if self.model.image_encoder.tower is not None:
-      features.check_counts(self.model.image_encoder.tower.num_regions)
-    if self.model.takes_embeddings or embeddings is not None:
-      features.add_embeddings(embeddings, self.embedding_size if self.model.takes_embeddings else None)
+    if self.method.num_regions is not None:
+      features.check_counts(self.method.num_regions)
+    takes_embeddings = 'embeddings' in self.method.wants
+    if takes_embeddings or embeddings is not None:
+      features.add_embeddings(embeddings, self.embedding_size if takes_embeddings else None)
     if not len(features):
       return np.zeros((0, self.embedding_size), np.float32)
     return self.encode_rows(features)

@@ -58,8 +58,8 @@ class Regions:
   def __len__(self) -> int:
     return len(self._images)
 
-  def embeddings(self, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b d']:
-    return self._embeddings[index]
+  def extra(self, name: str, index: Int[np.ndarray, ' b']) -> Float[np.ndarray, 'b d']:
+    return {'embeddings': self._embeddings}[name][index]
 
   def rows(self, index: Int[np.ndarray, ' b']) -> tuple[np.ndarray, np.ndarray]:
     images = [self._images[row] for row in index]

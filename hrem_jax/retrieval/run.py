@@ -21,7 +21,8 @@ from hrem_jax.data.token_cache import cache_folder, cached_tokens
 from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
 from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object, read_text, write_text
-from hrem_jax.models.hrem import HREM, build_model
+from hrem_jax.methods.method import Method
+from hrem_jax.methods.registry import build_method, from_json
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
 from hrem_jax.retrieval.encode import DataEncoder
@@ -32,6 +33,7 @@ from hrem_jax.sharding import data_mesh, replicate
 CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
 RUN_FILES = CONFIG_FILE, TOKENIZER_FILE
 METRICS = 'metrics'  # Orbax's name of a checkpoint's scores, and of the file in the folder of this name
+OF_TRAINING = ('step', 'optimizer', 'skipped', 'skipped_in_a_row')  # in a checkpoint, beside variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Run:
 
   config: ml_collections.ConfigDict
   tokenizer: TextTokenizer
-  model: HREM
+  method: Method
 
 
 def open_run(workdir: pathlib.Path) -> Run:
@@ -53,12 +55,12 @@ def open_run(workdir: pathlib.Path) -> Run:
     if not (workdir / name).is_file():
       raise UserError(f'{workdir / name}: no such file; expected is a workdir that --mode=train has written')
     verify_file(workdir, name, mended=f'; if it was changed on purpose, remove {workdir / CHECKSUMS}')
-  config = configuration.from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
+  config = from_json(read_text(workdir / CONFIG_FILE), source=str(workdir / CONFIG_FILE))
   for key in ('embedding_size', 'region_size'):  # whoever wrote it knew them
     if not config.model[key]:
       raise UserError(f'{workdir / CONFIG_FILE}: config.model.{key} is 0, expected positive')
   tokenizer = tokenizers.from_json(read_text(workdir / TOKENIZER_FILE), source=str(workdir / TOKENIZER_FILE))
-  return Run(config, tokenizer, build_model(config.model))
+  return Run(config, tokenizer, build_method(config))
 
 
 def write_run(workdir: pathlib.Path, config: ml_collections.ConfigDict, tokenizer: TextTokenizer) -> None:
@@ -115,28 +117,31 @@ def best_step(workdir: pathlib.Path) -> int:
 
 
 def restore_variables(workdir: pathlib.Path, step: int) -> dict:
-  """Parameters and batch statistics of a checkpoint as host arrays, without the optimizer's state.
+  """What `method.apply` takes, of a checkpoint, as host arrays: without what only training needs.
 
   Raises:
     UserError: The checkpoint is not there or damaged. What is the best is not for us to say then.
   """
   verify(checkpoint_folder(workdir) / str(step))
-  return _restore(workdir, step, ('params', 'batch_stats'))
+  variables = _restore(workdir, step, lambda name: name not in OF_TRAINING)
+  if 'params' not in variables:
+    raise UserError(f'{checkpoint_folder(workdir) / str(step)}: not a whole checkpoint: there are no params in it')
+  return variables
 
 
 def skipped_updates(workdir: pathlib.Path, step: int) -> int:
   """How many of the updates up to a checkpoint were skipped; 0 where it does not say, as a converted one."""
-  return int(_restore(workdir, step, ('skipped',), is_optional=True).get('skipped', 0))
+  return int(_restore(workdir, step, lambda name: name == 'skipped').get('skipped', 0))
 
 
-def _restore(workdir: pathlib.Path, step: int, names: Sequence[str], *, is_optional: bool = False) -> dict:
-  """These parts of a state, or those of them that are there."""
+def _restore(workdir: pathlib.Path, step: int, is_wanted: Callable[[str], bool]) -> dict:
+  """The parts of a state whose names are wanted."""
   folder = checkpoint_folder(workdir) / str(step) / 'state'
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
       # The handler's: the checkpointer's own looks for a file of the whole step in this folder of one item, and warns.
       tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-      wanted = {name: tree[name] for name in names if name in tree or not is_optional}
+      wanted = {name: value for name, value in tree.items() if is_wanted(name)}
       if not wanted:
         return {}
       # As NumPy arrays: whatever devices wrote them.
@@ -152,7 +157,7 @@ class Evaluator:
 
   def __init__(self, run: Run, mesh: Mesh):
     self._run = run
-    self.encoder = DataEncoder(run.model, mesh, chunk_size=run.config.evaluation.batch_size)
+    self.encoder = DataEncoder(run.method, mesh, chunk_size=run.config.evaluation.batch_size)
 
   def embed(self, variables: dict, split: Split):
     """Embeddings of the images `[i, d]` and of the captions `[t, d]`.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from hrem_jax import configuration
 from hrem_jax.data.precomputed import Split, data_folder
 from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import TextTokenizer, tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.files import to_json, write_text
+from hrem_jax.methods.registry import validate
 from hrem_jax.retrieval.evaluation import average, chance, load_member, zero_shot
 from hrem_jax.retrieval.protocols import Metrics, format_table
 from hrem_jax.retrieval.run import load_test_split, open_run
@@ -55,7 +55,7 @@ def transfer(
   config = recall_only(run.config)
   config.data.update(source='precomputed', directory=str(data), name=name)
   config.evaluation.update(test_split=split, **(settings or {}))
-  configuration.validate(config)
+  validate(config)
   target = load_test_split(config)
   target.check_region_size(config.model.region_size, f'{workdir} was trained on ')
   check_same_features(read_provenance(workdir), data_folder(config.data), whose=f'{workdir} was trained on')

@@ -60,9 +60,9 @@ class Rows:
     self,
     regions: Float[np.ndarray, 'i r f'],
     mask: Bool[np.ndarray, 'i r'],
-    embeddings: Float[np.ndarray, 'i e'] | None = None,
+    extras: dict[str, np.ndarray],
   ):
-    self._regions, self._mask, self._embeddings = regions, mask, embeddings
+    self._regions, self._mask, self._extras = regions, mask, extras
 
   def __len__(self) -> int:
     return len(self._regions)
@@ -70,8 +70,8 @@ class Rows:
   def rows(self, index: Int[np.ndarray, ' b']) -> tuple[np.ndarray, np.ndarray]:
     return self._regions[index], self._mask[index]
 
-  def embeddings(self, index: Int[np.ndarray, ' b']) -> np.ndarray:
-    return self._embeddings[index]
+  def extra(self, name: str, index: Int[np.ndarray, ' b']) -> np.ndarray:
+    return self._extras[name][index]
 
 
 def find_data_set(path: pathlib.Path, name: str | None = None) -> pathlib.Path:

@@ -57,11 +57,13 @@ class RunEncoder:
     pictures.split.check_inputs(self._matcher.config.model)
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    return image_inputs(pictures.split.features, rows, with_embeddings=self._matcher.model.takes_embeddings)
+    inputs = image_inputs(pictures.split.features, rows, self._matcher.method.wants)
+    return inputs.regions, inputs.mask, *inputs.extras.values()
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     with self._lock:
-      return self._matcher.encode_rows(Rows(*content))
+      regions, mask, *extras = content
+      return self._matcher.encode_rows(Rows(regions, mask, dict(zip(self._matcher.method.wants, extras, strict=True))))
 
   def texts(self, texts: Sequence[str]) -> Float[np.ndarray, 't d']:
     tokenizer = self._matcher.tokenizer
@@ -81,7 +83,7 @@ class RunEncoder:
   def query_picture(self, picture: Image.Image) -> Float[np.ndarray, ' d']:
     with self._lock:
       regions, embedding = self._picture_queries()(picture)
-      embeddings = embedding[None] if self._matcher.model.takes_embeddings else None
+      embeddings = embedding[None] if 'embeddings' in self._matcher.method.wants else None
       return self._matcher.encode_images(regions[None], embeddings=embeddings)[0]
 
   def _pretrained_folder(self) -> pathlib.Path | None:

@@ -58,7 +58,7 @@ class TowerEncoder:
     pictures.split.features.check_embeddings(self.size, f'{self.folder} makes ')
 
   def content(self, pictures: DataPictures, rows: np.ndarray) -> Sequence[np.ndarray]:
-    return (pictures.split.features.embeddings(rows),)
+    return (pictures.split.features.extra('embeddings', rows),)
 
   def pictures(self, content: Sequence[np.ndarray]) -> Float[np.ndarray, 'i d']:
     return content[0] / np.linalg.norm(content[0], axis=1, keepdims=True)

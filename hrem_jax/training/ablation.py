@@ -13,11 +13,12 @@ import ml_collections
 from hrem_jax import configuration
 from hrem_jax.errors import UserError
 from hrem_jax.files import read_json_object, read_text, to_json, write_text
+from hrem_jax.methods.registry import entry_of, from_json, validate
+from hrem_jax.methods.variants import describe, with_variant
 from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import RESULTS_FILE, are_metrics, evaluate_ensemble
 from hrem_jax.training import loop
 from hrem_jax.training.setup import plan
-from hrem_jax.variants import FULL, FULL_MEMBERS, VARIANTS, describe, with_variant
 
 CONFIG_FILE, TABLE_FILE = 'config.json', 'table'
 READ = (
@@ -54,7 +55,7 @@ def ablate(
 
   Args:
     config: What the variants depart from; its seed is the first one.
-    variants: Names and settings as in `hrem_jax.variants`, and `full`: the mean of `fusion` and `standalone`.
+    variants: Names and settings as in `hrem_jax.methods.variants`; of those that are means, the members, too.
     num_seeds: How often each is trained.
     output: Gets `VARIANT/seed_N/`, a workdir each.
 
@@ -64,11 +65,13 @@ def ablate(
   """
   if not variants or len(set(variants)) < len(variants) or num_seeds < 1:
     raise UserError(f'expected different variants and at least one seed, found {list(variants)} and {num_seeds} seeds')
-  configs = {name: with_variant(config, name) for name in variants if name != FULL}
+  members = {name: found.members for name, found in entry_of(config.method).variants.items() if found.members}
+  configs = {name: with_variant(config, name) for name in variants if name not in members}
   for changed in configs.values():
-    configuration.validate(changed, num_devices=jax.device_count())
-  if FULL in variants and not configs.keys() >= set(FULL_MEMBERS):
-    raise UserError(f'variant {FULL!r} is the mean of {" and ".join(FULL_MEMBERS)}: name them too')
+    validate(changed, num_devices=jax.device_count())
+  for name in members.keys() & set(variants):
+    if not configs.keys() >= set(members[name]):
+      raise UserError(f'variant {name!r} is the mean of {" and ".join(members[name])}: name them too')
   seeds = range(config.training.seed, config.training.seed + num_seeds)
   runs = [(name, seed, output / name / f'seed_{seed}') for seed in seeds for name in variants]
   for _, _, workdir in runs:
@@ -79,13 +82,13 @@ def ablate(
   for number, (name, seed, workdir) in enumerate(runs, start=1):
     if not (workdir / RESULTS_FILE).is_file():
       print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
-      if name == FULL:
-        members = [output / member / f'seed_{seed}' for member in FULL_MEMBERS]
-        evaluate_ensemble(members, output=workdir / RESULTS_FILE)
+      if name in members:
+        workdirs = [output / member / f'seed_{seed}' for member in members[name]]
+        evaluate_ensemble(workdirs, output=workdir / RESULTS_FILE)
       else:
         _train(configs[name], seed, workdir)
     rows = read_rows(output, variants, seeds)
-    _write(rows, output)
+    _write(rows, output, config.method)
   return rows
 
 
@@ -101,7 +104,7 @@ def _begin(config: ml_collections.ConfigDict, output: pathlib.Path) -> None:
   if not path.is_file():
     write_text(path, configuration.to_json(config))
     return
-  begun = configuration.from_json(read_text(path), source=str(path))
+  begun = from_json(read_text(path), source=str(path))
   changed = configuration.differences(begun, config)
   if begun.training.num_epochs != config.training.num_epochs:  # more epochs would be another budget
     changed.append(f'training.num_epochs {begun.training.num_epochs} -> {config.training.num_epochs}')
@@ -146,7 +149,7 @@ def _prefix(results: dict) -> str:
   return '' if 'rsum' in results['metrics'] else 'coco_1k/'
 
 
-def _write(rows: list[Row], output: pathlib.Path) -> None:
+def _write(rows: list[Row], output: pathlib.Path, method: str) -> None:
   if jax.process_index() == 0:
     records = [
       {
@@ -158,7 +161,7 @@ def _write(rows: list[Row], output: pathlib.Path) -> None:
       for row in rows
     ]
     write_text(output / f'{TABLE_FILE}.json', to_json(records))
-    write_text(output / f'{TABLE_FILE}.md', format_rows(rows))
+    write_text(output / f'{TABLE_FILE}.md', format_rows(rows, method))
 
 
 def difference(row: Row, reference: Row) -> tuple[float, float | None]:
@@ -170,19 +173,24 @@ def difference(row: Row, reference: Row) -> tuple[float, float | None]:
   return row.mean('rsum') - reference.mean('rsum'), noise
 
 
-def format_rows(rows: list[Row]) -> str:
+def format_rows(rows: list[Row], method: str) -> str:
   """A Markdown table: mean and standard deviation, rSum against the first row, and the paper's figures."""
   heads = ['variant', 'seeds', *COLUMNS.values(), f'rSum - {rows[0].variant}', "paper's R@1 R@5 R@1 R@5"]
   lines = [heads, ['---'] * len(heads)]
+  known = entry_of(method).variants
   for row in rows:
-    cells = [f'{describe(row.variant)} (`{row.variant}`)', str(len(row.seeds)), *(_figure(row, key) for key in COLUMNS)]
-    paper = VARIANTS[row.variant].paper if row.variant in VARIANTS else ()
+    cells = [
+      f'{describe(row.variant, known)} (`{row.variant}`)',
+      str(len(row.seeds)),
+      *(_figure(row, key) for key in COLUMNS),
+    ]
+    paper = known[row.variant].paper if row.variant in known else ()
     lines.append([*cells, '' if row is rows[0] else _difference(row, rows[0]), ' '.join(map(str, paper))])
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
   note = (
     f'Mean and standard deviation over the seeds. Test split, checkpoints selected on {rows[0].selected_on}. '
     'Differences: mean, and in brackets twice the standard error; what is smaller than that is within noise. '
-    "The paper's figures: Flickr30K, BERT, Fusion, selected on test."
+    "The paper's figures: Flickr30K, as it prints them."
   )
   return f'{table}\n\n{note}\n'
 

@@ -27,7 +27,10 @@ from hrem_jax.training.state import TrainState
 
 DELETED = '.deleted'  # in the folder of the checkpoints: what is moved there in one go is deleted in peace
 COMPRESSED = 0.8  # a checkpoint has at least this share of the bytes in memory, once the moments are not zero
-CAME_LATER = ('skipped', 'skipped_in_a_row')  # fields of the state that the first checkpoints do not have
+
+
+class _OfAnotherVersionError(UserError):
+  """A whole checkpoint that means something else."""
 
 
 class Checkpoints:
@@ -83,11 +86,11 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if not self._all_finite((state.params, state.batch_stats, state.optimizer)):
+    if not self._all_finite((state.params, state.collections, state.optimizer)):
       raise UserError(f'step {step}: the parameters are not finite and are not saved; {self.describe_newest()}')
     self.wait()  # what is sealed must not be deleted meanwhile
     self._check_room(state)
-    items = ocp.args.Composite(state=StateSave(state), data=grain.checkpoint.CheckpointSave(iterator))
+    items = ocp.args.Composite(state=StateSave(state.to_tree()), data=grain.checkpoint.CheckpointSave(iterator))
     with self._writing():
       self._manager.save(step, args=items, metrics=metrics)
     if jax.process_index() == 0:
@@ -124,13 +127,13 @@ class Checkpoints:
       if folder.is_dir():
         write_checksums(folder)
 
-  def restore_latest(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-    """The newest whole state, and the iterator moved to where it was; `state` as it is where there is no checkpoint.
+  def restore_latest(self, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState | None:
+    """The newest whole state, and the iterator moved to where it was; None where there is no checkpoint.
 
     What is newer but damaged, and a damaged best one, is named on standard error and renamed to `STEP.damaged`.
 
     Args:
-      state: Gives shapes, types and where each array shall lie; its values are not looked at.
+      shapes: `ShapeDtypeStruct`s that say where each array shall lie, too.
       iterator: Changed in place.
 
     Raises:
@@ -138,7 +141,7 @@ class Checkpoints:
     """
     damaged = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
-      restored, reason = self._try(self._restore, step, state, iterator)
+      restored, reason = self._try(self._restore, step, shapes, iterator)
       if restored is not None:
         _set_aside(self._folder, damaged)
         self._manager.reload()
@@ -147,22 +150,25 @@ class Checkpoints:
       damaged[step] = reason
     if damaged:
       raise UserError(_none_is_whole(self._folder, damaged))
-    return state
+    return None
 
-  def _restore(self, step: int, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-    verify(self._folder / str(step))  # what Orbax says of damaged files goes on for pages
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    fields = {name: getattr(abstract, name) for name in abstract.__dataclass_fields__}
-    stored = ocp.PyTreeCheckpointHandler().metadata(self._folder / str(step) / 'state').tree
-    known = {name: value for name, value in fields.items() if name in stored or name not in CAME_LATER}
-    items = ocp.args.Composite(state=StateRestore(known))
+  def _restore(self, step: int, shapes: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+    folder = self._folder / str(step)
+    verify(folder)  # what Orbax says of damaged files goes on for pages
+    stored = ocp.PyTreeCheckpointHandler().metadata(folder / 'state').tree
+    if 'inner_states' not in stored.get('optimizer', {}):
+      raise _OfAnotherVersionError(
+        f'{folder}: written by an earlier version of hrem_jax, or by `convert`, without our optimizer; the '
+        'run can be evaluated, searched with and exported as it is, and trained anew in another --workdir'
+      )
+    items = ocp.args.Composite(state=StateRestore(shapes.to_tree()))
     restored = self._manager.restore(step, args=items)['state']
-    positions = sorted((self._folder / str(step) / 'data').glob('process_*.json'))
+    positions = sorted((folder / 'data').glob('process_*.json'))
     if not positions:
       raise FileNotFoundError('data/process_*.json is missing')
     # The same on all processes, however many there were.
     iterator.set_state(json.loads(positions[0].read_text('utf-8')))
-    return state.replace(**restored)
+    return TrainState.from_tree(restored)
 
   def _check_best(self, newest: int) -> None:
     """Now, not at the end of the training: what chooses among the others can then be trained for."""
@@ -197,7 +203,7 @@ class Checkpoints:
     result, reason = None, ''
     try:
       result = read(*arguments)
-    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError):
+    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError, _OfAnotherVersionError):
       raise  # no fault of the files
     except Exception as error:  # Orbax raises all kinds, bare `Exception` among them
       reason = one_line(error)[:400] or type(error).__name__

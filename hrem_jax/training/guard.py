@@ -77,7 +77,7 @@ class Guard:
       return
     values = {name: float(value) for name, value in metrics.items()}
     broken = ', '.join(f'{name} {value}' for name, value in values.items() if not math.isfinite(value))
-    cause = broken or 'an embedding or a BatchNorm statistic'
+    cause = broken or 'what the method watches or keeps beside its parameters'
     self._say(f'UPDATE SKIPPED, step {step}: not finite was {cause}; {suspects(batch, self._image_ids)}')
     if in_a_row < self._max_skipped_steps:
       return
@@ -93,7 +93,7 @@ def suspects(batch: Batch | None, image_ids: Sequence[str], *, shown: int = 8) -
   if batch is None:
     return 'its images are not known'
   with np.errstate(invalid='ignore'):
-    largest = largest_values(np.asarray(batch.regions), np.asarray(batch.region_mask))
+    largest = largest_values(np.asarray(batch.images.regions), np.asarray(batch.images.mask))
   is_far, rows = far_outside(largest), np.asarray(batch.image_ids)
   values = {int(row): value for row, value in zip(rows[is_far], largest[is_far], strict=True)}
   names = [f'{_name(row, image_ids)} (up to {value:.3g})' for row, value in values.items()]

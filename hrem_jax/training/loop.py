@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Hashable
 
 import jax
 import ml_collections
@@ -21,7 +22,7 @@ from hrem_jax.training.guard import Guard
 from hrem_jax.training.neighbours import Neighbours
 from hrem_jax.training.preemption import Stopped, StopRequests
 from hrem_jax.training.progress import Progress
-from hrem_jax.training.setup import Setup, first_state, prepare
+from hrem_jax.training.setup import Setup, first_state, prepare, state_shapes
 from hrem_jax.training.state import TrainState, count_parameters
 from hrem_jax.training.step import jit_train_step
 
@@ -48,7 +49,9 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: StopR
   setup, mesh = prepare(config, workdir), data_mesh()
   iterator = read_ahead(setup.batches, setup.num_steps)
   with Checkpoints(workdir) as checkpoints:
-    state = checkpoints.restore_latest(first_state(setup, mesh), iterator)
+    state = checkpoints.restore_latest(state_shapes(setup, mesh), iterator)
+    if state is None:  # only now: a restart neither draws parameters nor reads pretrained ones
+      state = first_state(setup, mesh)
     with (
       _progress(setup, workdir, int(state.step)) as progress,
       Neighbours(setup, workdir, progress) as neighbours,
@@ -137,39 +140,34 @@ def _select(evaluator: Evaluator, setup: Setup, state: TrainState, progress: Pro
 
 
 class CompiledSteps:
-  """The jitted step for both sides of the warm-up and every shape of a batch, compiled once, with a word about it."""
+  """The jitted step for every phase and every shape of a batch, compiled once, with a word about it."""
 
   def __init__(self, setup: Setup, mesh: Mesh, progress: Progress):
     self._setup, self._mesh, self._progress = setup, mesh, progress
     self._compiled = {}
-    self._warmup_steps = setup.run.config.loss.warmup_steps
     self._seed = np.uint32(setup.run.config.training.seed)
     self._step = None
 
   def __call__(self, state: TrainState, batch) -> tuple[TrainState, dict]:
     # The step is counted here, not read from the device: that would wait for the update before.
     self._step = int(state.step) if self._step is None else self._step + 1
-    graph_active = self._step >= self._warmup_steps
-    key = (graph_active, *(leaf.shape for leaf in jax.tree.leaves(batch)))
+    phase, active = self._setup.phase(self._step), self._setup.optimizer.active(self._step)
+    if self._step and phase != self._setup.phase(self._step - 1):
+      self._progress.phase(self._step, phase)
+    key = (phase, active, *(leaf.shape for leaf in jax.tree.leaves(batch)))
     if key not in self._compiled:
       with self._progress.pause():
-        self._compiled[key] = self._compile(graph_active, state, batch)
+        self._compiled[key] = self._compile(phase, active, state, batch)
     return self._compiled[key](state, batch, self._seed)
 
-  def _compile(self, graph_active: bool, state: TrainState, batch):
+  def _compile(self, phase: Hashable, active: tuple[str, ...], state: TrainState, batch):
     started, run = time.perf_counter(), self._setup.run
-    step = jit_train_step(
-      self._mesh,
-      model=run.model,
-      optimizer=self._setup.optimizer,
-      loss=run.config.loss,
-      graph_active=graph_active and run.model.association is not None,
-    )
-    graph, (rows, words) = 'with' if graph_active else 'without', batch.tokens.shape
-    longest = '' if batch.packing is None else f' (captions up to {batch.packing.index.shape[-1]})'
-    what = f'the step {graph} the graph for {rows} rows of {words} words{longest}'
+    options = dict(method=run.method, optimizer=self._setup.optimizer, phase=phase, active=active)
+    name, (rows, words), packing = '' if phase is None else f' {phase!r}', batch.texts.tokens.shape, batch.texts.packing
+    longest = '' if packing is None else f' (captions up to {packing.index.shape[-1]})'
+    what = f'the step{name} for {rows} rows of {words} words{longest}'
     self._progress.say(f'compiling {what} ...')
-    compiled = step.lower(state, batch, self._seed).compile()
+    compiled = jit_train_step(self._mesh, **options).lower(state, batch, self._seed).compile()
     self._progress.say(f'compiled {what}, {time.perf_counter() - started:.1f} s')
     return compiled
 
@@ -192,10 +190,16 @@ def summary(setup: Setup, state: TrainState) -> str:
     [
       f'hrem_jax on {jax.device_count()} {device.platform} device(s) ({device.device_kind}), '
       f'{jax.process_count()} process(es)',
-      f'parameters: {parts}',
+      f'parameters of {config.method}: {parts}',
       f'data: {setup.batches.describe()}; selection on {setup.selection.name}',
       f'steps {int(state.step)} to {setup.num_steps}: {config.training.num_epochs} epochs of '
-      f'{setup.batches.sampler.steps_per_epoch}, batch {config.training.batch_size}, '
-      f'graph from step {config.loss.warmup_steps}',
+      f'{setup.batches.sampler.steps_per_epoch}, batch {config.training.batch_size}{_later_phases(setup)}',
     ]
   )
+
+
+def _later_phases(setup: Setup) -> str:
+  """When the step changes, for a person."""
+  phases = [setup.phase(step) for step in range(setup.num_steps)]
+  changes = [step for step in range(1, len(phases)) if phases[step] != phases[step - 1]]
+  return ''.join(f', {phases[step]!r} from step {step}' for step in changes)

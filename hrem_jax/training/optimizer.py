@@ -1,6 +1,8 @@
-"""AdamW with the recipe's parameter groups (METHOD section 5)."""
+"""Updates by groups of parameters: who learns how fast, and from when on (METHOD section 5)."""
 
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import flax
 import jax
@@ -9,82 +11,137 @@ import ml_collections
 import optax
 from jaxtyping import Array, Float, Int
 
-GRAPH_PARTS = ('association', 'interaction')
+from hrem_jax.methods.method import Group
+
+REST = Group()  # everything that no other group names
 
 
-def learning_rate_at(step: Int[Array, ''], config: ml_collections.ConfigDict, steps_per_epoch: int) -> Float[Array, '']:
-  """The base rate, times `decay_factor` at each of the `decay_epochs`; `config` is the section `optimizer`."""
-  boundaries = jnp.asarray([epoch * steps_per_epoch for epoch in config.decay_epochs])
-  return config.learning_rate * config.decay_factor ** jnp.sum(step >= boundaries)
+def label(group: Group) -> str:
+  """The name of a group in the optimizer's state and in checkpoints."""
+  return group.prefix.replace('/', '.') or 'rest'
 
 
-def rate_factor(path: tuple[str, ...], config: ml_collections.ConfigDict) -> float:
-  """By how much the learning rate of the parameter at `path` differs from the base rate."""
-  if path[:2] == ('text_encoder', 'language_model'):
-    return config.language_model_lr_factor
-  if path[:2] == ('image_encoder', 'tower'):
-    return config.image_tower_lr_factor
-  return config.graph_lr_factor if path[0] in GRAPH_PARTS else 1.0
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """The kinds, rates and clipping of the section `optimizer`, for each of some groups.
 
+  A group has moments of its own, counted from its first update; a frozen one has none, and costs no memory. Before its
+  first step a group gets no gradient, no decay and no moment update.
 
-def clip_by_global_norm(grads: dict, clip_norm: float) -> tuple[dict, Float[Array, '']]:
-  """Gradients scaled to a norm of at most `clip_norm`, and the norm before."""
-  norm = optax.tree.norm(grads)
-  scale = jnp.minimum(clip_norm / (norm + 1e-6), 1.0)  # the epsilon is PyTorch's
-  return jax.tree.map(lambda g: g * scale, grads), norm
-
-
-class Optimizer(NamedTuple):
-  """Two groups with Adam counters of their own: the graph's starts with the first graph step.
-
-  Before that the association and the interaction get no gradient, no decay and no moment update.
+  Attributes:
+    config: The section `optimizer` of a configuration.
+    groups: Beside `REST`.
+    steps_per_epoch, num_steps: For the schedule.
   """
 
-  config: ml_collections.ConfigDict  # the section `optimizer`
+  config: ml_collections.ConfigDict
+  groups: tuple[Group, ...]
   steps_per_epoch: int
+  num_steps: int
+
+  def group_of(self, path: tuple[str, ...]) -> Group:
+    """The group with the longest prefix of the path."""
+    fits = [group for group in (REST, *self.groups) if path[: len(_parts(group))] == _parts(group)]
+    return max(fits, key=lambda group: len(_parts(group)))
+
+  def active(self, step: int) -> tuple[str, ...]:
+    """The groups that the update after `step` updates changes, by label: a program of its own for each such set."""
+    return tuple(label(group) for group in (REST, *self.groups) if group.rate_factor and step >= group.first_step)
 
   def freeze(self, params: dict) -> dict:
     """Cuts the gradient of what has rate 0: it stays as it is and costs no backward pass."""
-    return flax.traverse_util.path_aware_map(
-      lambda path, x: x if rate_factor(path, self.config) else jax.lax.stop_gradient(x), params
-    )
+    return self._map(lambda group, x: x if group.rate_factor else jax.lax.stop_gradient(x), params)
 
-  def init(self, params: dict) -> dict:
-    return {name: self._adamw().init(group) for name, group in _groups(params).items()}
+  def init(self, params: dict) -> optax.OptState:
+    return self._transformation(lambda group: 0.0, self.active(self.num_steps)).init(params)
+
+  def rate(self, group: Group, step: Int[Array, ''] | int) -> Float[Array, '']:
+    """The learning rate of a group after `step` updates: that of its epoch, and of the triangle where there is one."""
+    config = self.config
+    epochs = config.decay_epochs if group.decay_epochs is None else group.decay_epochs
+    factor = config.decay_factor if group.decay_factor is None else group.decay_factor
+    boundaries = jnp.asarray([epoch * self.steps_per_epoch for epoch in epochs])
+    rate = config.learning_rate * group.rate_factor * factor ** jnp.sum(step >= boundaries)
+    if not config.triangle:
+      return rate
+    share = step / self.num_steps
+    return rate * jnp.where(share < config.triangle, share / config.triangle, (1 - share) / (1 - config.triangle))
 
   def update(
-    self, grads: dict, state: dict, params: dict, step: Int[Array, ''], *, graph_active: bool
-  ) -> tuple[dict, dict, dict[str, Float[Array, '']]]:
+    self, grads: dict, state: optax.OptState, params: dict, step: Int[Array, ''] | int, *, active: tuple[str, ...]
+  ) -> tuple[dict, optax.OptState, dict[str, Float[Array, '']]]:
     """One update.
 
     Args:
-      grads, params: Whole trees; without an active graph the gradients of its parts are not looked at.
+      grads, params: Whole trees; the gradients of groups that are not active are not looked at.
       state: As from `init`.
-      step: Updates done so far; sets the rate.
-      graph_active: Static; whether the graph's group takes part.
+      step: Updates done so far; sets the rates.
+      active: Static, as from `active`.
 
     Returns:
       New params, new state, and metrics: the gradient norm before clipping and the base rate.
     """
-    grads, params_by_group = _groups(grads), _groups(params)
-    active = [name for name in params_by_group if name == 'encoders' or graph_active]
-    clipped, norm = clip_by_global_norm({name: grads[name] for name in active}, self.config.clip_norm)
-    rate = learning_rate_at(step, self.config, self.steps_per_epoch)
-    new_params, new_state = dict(params_by_group), dict(state)
-    for name in active:
-      updates, new_state[name] = self._adamw().update(clipped[name], state[name], params_by_group[name])
-      updates = flax.traverse_util.path_aware_map(lambda path, u: -rate * rate_factor(path, self.config) * u, updates)
-      new_params[name] = optax.apply_updates(params_by_group[name], updates)
-    merged = {part: tree for group in new_params.values() for part, tree in group.items()}
-    return merged, new_state, {'gradient_norm': norm, 'learning_rate': rate}
+    grads, norm = self._clip(grads, active)
+    transformation = self._transformation(functools.partial(self.rate, step=step), active)
+    updates, state = transformation.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, {'gradient_norm': norm, 'learning_rate': self.rate(REST, step)}
 
-  def _adamw(self) -> optax.GradientTransformation:
-    """AdamW before the rate, which follows the global step and not the group's own counter."""
-    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(self.config.weight_decay))
+  def _clip(self, grads: dict, active: tuple[str, ...]) -> tuple[dict, Float[Array, '']]:
+    """Gradients scaled to the norm that is allowed, and the norm of all that are active before that."""
+    is_active = self._map(lambda group, _: label(group) in active, grads)
+    chosen = [g for g, active in zip(*map(jax.tree.leaves, (grads, is_active)), strict=True) if active]
+    norm = optax.tree.norm(chosen)
+    if self.config.clip == 'per_tensor':
+      return jax.tree.map(lambda g: g * _scale(optax.tree.norm(g), self.config.clip_norm), grads), norm
+    scale = _scale(norm, self.config.clip_norm)
+    return jax.tree.map(lambda g: g * scale, grads), norm
+
+  def _transformation(self, rate: Callable[[Group], Array | float], active: tuple[str, ...]):
+    """The update of every group; those that are not active keep their state and their parameters."""
+    transforms = {}
+    for group in (REST, *self.groups):
+      if not group.rate_factor:
+        transforms[label(group)] = optax.set_to_zero()
+      else:
+        kind = optax.chain(KINDS[self.config.name](self.config.weight_decay), optax.scale(-rate(group)))
+        transforms[label(group)] = kind if label(group) in active else _waiting(kind)
+    return optax.partition(transforms, lambda params: self._map(lambda group, _: label(group), params))
+
+  def _map(self, function: Callable, params: dict) -> dict:
+    return flax.traverse_util.path_aware_map(lambda path, x: function(self.group_of(path), x), params)
 
 
-def _groups(tree: dict) -> dict[str, dict]:
-  return {
-    'encoders': {part: value for part, value in tree.items() if part not in GRAPH_PARTS},
-    'graph': {part: value for part, value in tree.items() if part in GRAPH_PARTS},
-  }
+def _parts(group: Group) -> tuple[str, ...]:
+  return tuple(group.prefix.split('/')) if group.prefix else ()
+
+
+def _scale(norm: Float[Array, ''], allowed: float) -> Float[Array, '']:
+  return jnp.minimum(allowed / (norm + 1e-6), 1.0)  # the epsilon is PyTorch's
+
+
+def _waiting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+  """State as of `transformation`, which stays as it is; no change of parameters."""
+  return optax.GradientTransformation(
+    transformation.init, lambda updates, state, params=None: (jax.tree.map(jnp.zeros_like, updates), state)
+  )
+
+
+def scale_without_bias_correction(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6):
+  """`m / (sqrt(v) + eps)` with the moments as they are: the optimizer of the first BERT programs."""
+
+  def update(updates, state, params=None):
+    del params
+    mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+    nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+    scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+    return scaled, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+  return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+# Before the rate, which follows the global step and not the group's own counter.
+KINDS = {
+  'adamw': lambda decay: optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay)),
+  'adam': lambda decay: optax.chain(optax.add_decayed_weights(decay), optax.scale_by_adam()),
+  'bert_adam': lambda decay: optax.chain(scale_without_bias_correction(), optax.add_decayed_weights(decay)),
+}

@@ -85,6 +85,10 @@ class Progress:
     else:
       self.say(f'step {step}/{self._num_steps} {line}, {left} left')
 
+  def phase(self, step: int, name: str) -> None:
+    """From the update after `step` updates on, the step is another one."""
+    self._append('phase', step, {'phase': name})
+
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:
     """What happens inside (an evaluation, a compilation) does not count in the rate."""
@@ -101,13 +105,22 @@ class Progress:
   def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
     if not self._is_first_process:
       return
-    record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **metrics}
+    self._append(kind, step, metrics)
     try:
-      with self._path.open('a', encoding='utf-8') as file:
-        file.write(to_json(record, indent=None))
       for name, value in metrics.items():
         self._board.add_scalar(f'{kind}/{name}', value, step)
       self._board.flush()
+    except OSError as error:
+      raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
+
+  def _append(self, kind: str, step: int, values: dict) -> None:
+    """A line of the file."""
+    if not self._is_first_process:
+      return
+    record = {'kind': kind, 'step': step, 'epoch': round(step / self._steps_per_epoch, 4), **values}
+    try:
+      with self._path.open('a', encoding='utf-8') as file:
+        file.write(to_json(record, indent=None))
     except OSError as error:
       raise OSError(error.errno, f'cannot be written: {error.strerror}', str(self._path.parent)) from error
 

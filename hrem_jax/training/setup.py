@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Hashable
 
 import jax
 import ml_collections
@@ -21,14 +22,15 @@ from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
 from hrem_jax.distributed import check_shared
 from hrem_jax.errors import UserError
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.method import Method
+from hrem_jax.methods.registry import build_method, init_variables, validate
 from hrem_jax.paths import local_path
 from hrem_jax.ports import huggingface
 from hrem_jax.ports.pretrained import fill_in_towers, read_towers
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS
 from hrem_jax.retrieval.run import CONFIG_FILE, Run, open_run, step_folders, write_run
 from hrem_jax.retrieval.split_protocols import check_split
-from hrem_jax.sharding import replicate
+from hrem_jax.sharding import replicate, replicated
 from hrem_jax.training.encoder_check import check_encoder
 from hrem_jax.training.optimizer import Optimizer
 from hrem_jax.training.state import TrainState, create_state
@@ -47,6 +49,10 @@ class Setup:
   @property
   def num_steps(self) -> int:
     return self.batches.sampler.steps_per_epoch * self.run.config.training.num_epochs
+
+  def phase(self, step: int) -> Hashable:
+    """That of the update after `step` updates."""
+    return self.run.method.phase(step, self.batches.sampler.steps_per_epoch)
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Setup:
@@ -76,7 +82,7 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
   Raises:
     UserError: Something is wrong.
   """
-  configuration.validate(config, num_devices=jax.device_count())
+  validate(config, num_devices=jax.device_count())
   check_encoder(config)  # other sizes have this cause
   train, selection, test = open_splits(config)
   check_split(test, config)  # what the last minute of a training must not find out
@@ -90,10 +96,11 @@ def plan(config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None)
     tokenized,
     run.tokenizer,
     run.config,
+    wants=run.method.wants,
     process=(jax.process_index(), jax.process_count()),
     num_devices=jax.device_count(),
   )
-  optimizer = Optimizer(run.config.optimizer, batches.sampler.steps_per_epoch)
+  optimizer = make_optimizer(run.method, run.config, batches.sampler.steps_per_epoch)
   if started is None:
     _check_pretrained(run)
   return Setup(run, train, batches, selection, optimizer)
@@ -132,7 +139,7 @@ def _open_or_create(
       f'{workdir}: was started with another configuration ({"; ".join(changed)}); '
       'take another --workdir or the old values'
     )
-  return Run(resolved, tokenizer, build_model(resolved.model))
+  return Run(resolved, tokenizer, build_method(resolved))
 
 
 def resolve(
@@ -148,7 +155,7 @@ def resolve(
   config = config.copy_and_resolve_references()
   config.model.region_size = config.model.region_size or train.features.region_size
   tokenizer = fill_in_towers(config, tokenizer)
-  configuration.validate(config)  # sizes that were 0, and towers as their folders have them
+  validate(config)  # sizes that were 0, and towers as their folders have them
   if config.model.text == 'tower':
     return config, tokenizer
   if config.model.text == 'bert' and config.model.weights:
@@ -172,8 +179,7 @@ def _check_pretrained(run: Run) -> None:
   """Files that do not fit are named before anything is written; they are read once more when it begins."""
   config = run.config
   if config.model.weights or config.model.image_weights:
-    init = lambda rng: init_variables(run.model, rng, region_size=config.model.region_size)  # noqa: E731
-    _read_weights(config, jax.eval_shape(init, jax.random.key(0))['params'])
+    _read_weights(config, _shapes(run)['params'])
   if config.model.word_vectors:
     words = run.tokenizer.pieces(range(run.tokenizer.vocab_size))
     read_word_vectors(local_path(config.model.word_vectors), words, config.model.bigru.word_size)
@@ -190,11 +196,28 @@ def _read_weights(config: ml_collections.ConfigDict, params: dict) -> dict:
   return {part: {**tree, **pretrained.get(part, {})} for part, tree in params.items()}
 
 
+def _shapes(run: Run) -> dict:
+  """Of the variables that a training begins with."""
+  return jax.eval_shape(lambda rng: init_variables(run.method, run.config, rng), jax.random.key(0))
+
+
+def make_optimizer(method: Method, config: ml_collections.ConfigDict, steps_per_epoch: int) -> Optimizer:
+  """The optimizer of a training of `config.training.num_epochs`."""
+  num_steps = steps_per_epoch * config.training.num_epochs
+  return Optimizer(config.optimizer, tuple(method.groups(config)), steps_per_epoch, num_steps)
+
+
+def state_shapes(setup: Setup, mesh: Mesh) -> TrainState:
+  """The state of a training without its numbers: on all devices, for a checkpoint to be restored into."""
+  shapes = jax.eval_shape(lambda variables: create_state(variables, setup.optimizer), _shapes(setup.run))
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes)
+
+
 def first_state(setup: Setup, mesh: Mesh) -> TrainState:
   """Random parameters from the seed, pretrained ones in their place, on all devices."""
   config = setup.run.config
   rng = jax.random.key(config.training.seed)
-  variables = jax.device_get(init_variables(setup.run.model, rng, region_size=config.model.region_size))
+  variables = jax.device_get(init_variables(setup.run.method, config, rng))
   variables['params'] = _read_weights(config, variables['params'])
   if config.model.word_vectors:
     language_model = variables['params']['text_encoder']['language_model']

@@ -78,7 +78,7 @@ CASES = [
     f'{TRAIN} --config.training.batch_size=512',
     'batch_size is 512, but there are only 200 captions',
   ),
-  Case('heads that do not divide', f'{TRAIN} --config.model.num_heads=5', r'embedding_size \(32\) is not divisible by'),
+  Case('heads that do not divide', f'{TRAIN} --config.hrem.num_heads=5', r'embedding_size \(32\) is not divisible by'),
   Case(
     'buckets that fall',
     f'{TRAIN} --config.data.length_buckets=(16,8)',

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from benchmarks.measure import Figure, in_turns, make_batch, ratio, show
-from hrem_jax.configuration import default_config
+from hrem_jax.methods.registry import default_config
 
 LATEST = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'latest.json'
 
@@ -40,10 +40,10 @@ def test_functions_take_turns_after_one_call_each():
 @pytest.mark.parametrize('num_groups', [1, 4])
 def test_a_batch_of_the_papers_size(num_groups):
   batch = make_batch(default_config(), 16, num_groups=num_groups)
-  assert batch.regions.shape == (16, 36, 2048)
-  assert batch.packing.index.shape == (num_groups, 16 // num_groups, 40)
-  assert batch.word_mask.sum() == batch.packing.mask.sum()
-  assert batch.packing.mask.sum(axis=-1).max() == 40
+  assert batch.images.regions.shape == (16, 36, 2048)
+  assert batch.texts.packing.index.shape == (num_groups, 16 // num_groups, 40)
+  assert batch.texts.mask.sum() == batch.texts.packing.mask.sum()
+  assert batch.texts.packing.mask.sum(axis=-1).max() == 40
 
 
 @pytest.mark.skipif(not LATEST.is_file(), reason='no figures yet: make bench')

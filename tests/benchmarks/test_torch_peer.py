@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import steps
 
 torch = pytest.importorskip('torch')
 pytest.importorskip('transformers')
 
 from benchmarks import torch_model  # noqa: E402
-from hrem_jax.configuration import default_config  # noqa: E402
-from hrem_jax.data.batch import Batch  # noqa: E402
-from hrem_jax.models.hrem import build_model  # noqa: E402
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs  # noqa: E402
+from hrem_jax.methods.registry import build_method, default_config  # noqa: E402
 from hrem_jax.ops import relations  # noqa: E402
 from hrem_jax.ports.release import read_release  # noqa: E402
-from hrem_jax.training.objective import loss_terms  # noqa: E402
-from hrem_jax.training.optimizer import Optimizer  # noqa: E402
+from hrem_jax.training.setup import make_optimizer  # noqa: E402
 from hrem_jax.training.state import create_state  # noqa: E402
 from hrem_jax.training.step import train_step  # noqa: E402
 
@@ -26,8 +25,9 @@ SIZE, REGIONS, WORDS, NUM_REGIONS, VOCABULARY, TOP_K = 11, 13, 17, 7, 37, 5
 
 def make_config():
   config = default_config()
-  config.model.update(region_size=REGIONS, embedding_size=24, num_heads=3, dropout=0.0, relevance_weight=1.5)
-  config.model.association.top_k = TOP_K
+  config.model.update(region_size=REGIONS, embedding_size=24)
+  config.hrem.update(num_heads=3, dropout=0.0, relevance_weight=1.5)
+  config.hrem.association.top_k = TOP_K
   config.model.bert.update(
     vocab_size=VOCABULARY,
     hidden_size=16,
@@ -49,11 +49,13 @@ def make_arrays(*, ragged: bool) -> Batch:
   masks = [np.arange(most) < length[:, None] for length, most in zip(lengths, (NUM_REGIONS, WORDS), strict=True)]
   regions = rng.standard_normal((SIZE, NUM_REGIONS, REGIONS), np.float32)
   tokens = rng.integers(1, VOCABULARY, (SIZE, WORDS)).astype(np.int32)
-  return Batch(regions, masks[0], tokens, masks[1], np.array([0, 0, 1, 2, 3, 3, *range(4, 9)], np.int32))
+  ids = np.array([0, 0, 1, 2, 3, 3, *range(4, 9)], np.int32)
+  return Batch(ImageInputs(regions, masks[0]), TextInputs(tokens, masks[1]), ids)
 
 
 def as_torch(batch: Batch) -> torch_model.TorchBatch:
-  arrays = batch.regions, batch.region_mask, batch.tokens.astype(np.int64), batch.word_mask, batch.image_ids
+  images, texts = batch.images, batch.texts
+  arrays = images.regions, images.mask, texts.tokens.astype(np.int64), texts.mask, batch.image_ids
   return torch_model.TorchBatch(*map(torch.from_numpy, arrays))
 
 
@@ -82,11 +84,10 @@ def ours(peer, kind: str = 'value') -> dict:
 
 def our_outputs(config, variables, batch: Batch, *, train: bool):
   batch = jax.tree.map(jnp.asarray, batch)
-  options = dict(graph_active=True, train=train, mutable=['batch_stats'])
-  apply = jax.jit(functools.partial(build_model(config.model).apply, **options))
-  inputs = batch.regions, batch.region_mask, batch.tokens, batch.word_mask
-  found, _ = apply(variables, *inputs, rngs={'dropout': jax.random.key(0)})
-  return found, loss_terms(found, batch.image_ids, None, config.loss)[0]
+  method = build_method(config)
+  apply = jax.jit(functools.partial(method.apply, phase='graph', train=train, mutable=['batch_stats']))
+  found, _ = apply(variables, batch, rngs={'dropout': jax.random.key(0)})
+  return found, method.objective(found, batch.image_ids, None).terms
 
 
 @pytest.mark.parametrize(('ragged', 'train'), [(False, True), (False, False), (True, False)])
@@ -127,9 +128,9 @@ def test_the_dense_graph_is_our_streamed_one(ragged):
   batch, rng = make_arrays(ragged=ragged), np.random.default_rng(1)
   regions, words = (rng.standard_normal((SIZE, count, 19), np.float32) for count in (NUM_REGIONS, WORDS))
   streamed = relations.fragment_relations(
-    *map(jnp.asarray, (regions, batch.region_mask, words, batch.word_mask)), top_k=TOP_K
+    *map(jnp.asarray, (regions, batch.images.mask, words, batch.texts.mask)), top_k=TOP_K
   )
-  masks = tuple(map(torch.from_numpy, (batch.region_mask, batch.word_mask))) if ragged else None
+  masks = tuple(map(torch.from_numpy, (batch.images.mask, batch.texts.mask))) if ragged else None
   dense = torch_model.fragment_relations(torch.from_numpy(regions), torch.from_numpy(words), TOP_K, masks)
   for (mean, strongest), expected in zip(dense, streamed, strict=True):
     assert mean.shape == expected.mean.shape == (SIZE, SIZE)
@@ -140,14 +141,11 @@ def test_the_dense_graph_is_our_streamed_one(ragged):
 
 def test_an_update_moves_the_parameters_as_ours_does():
   config, batch = make_config(), make_arrays(ragged=False)
-  peer, optimizer, model = (
-    make_peer(config),
-    Optimizer(config.optimizer, steps_per_epoch=1000),
-    build_model(config.model),
-  )
+  peer, method = make_peer(config), build_method(config)
+  optimizer = make_optimizer(method, config, 1000)
   state = create_state(ours(peer), optimizer)
   before = jax.device_get(state.params)
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=True, sample_negatives=False)
+  options = dict(**steps.options(method, optimizer, graph=True), sample_negatives=False)
   step = jax.jit(functools.partial(train_step, **options))
   updated, metrics = step(state, jax.tree.map(jnp.asarray, batch), 0)
   total = peer.update(as_torch(batch))
@@ -167,5 +165,7 @@ def test_an_update_moves_the_parameters_as_ours_does():
     moved, wanted = (theirs - start)[clear], (np.asarray(expected) - start)[clear]
     np.testing.assert_allclose(moved, wanted, rtol=2e-2, atol=1e-6, err_msg=str(path))
   assert num_moved > 0.8 * sum(x.size for x in jax.tree.leaves(before))
-  for theirs, expected in zip(*map(jax.tree.leaves, (after['batch_stats'], updated.batch_stats)), strict=True):
+  for theirs, expected in zip(
+    *map(jax.tree.leaves, (after['batch_stats'], updated.collections['batch_stats'])), strict=True
+  ):
     np.testing.assert_allclose(theirs, expected, atol=1e-5)

@@ -149,6 +149,6 @@ def test_start_and_end_are_never_hit(tmp_path):
   batches, tokenizer = synthetic.make_batches(tiny, **{'data.drop_words': 1.0, 'data.pack': False}), tiny[-1]
   for step in range(12):
     batch = batches.batch(step)
-    rows = [row[mask] for row, mask in zip(batch.tokens, batch.word_mask, strict=True)]
+    rows = [row[mask] for row, mask in zip(batch.texts.tokens, batch.texts.mask, strict=True)]
     assert all((row[0], row[-1]) == (tokenizer.start, tokenizer.end) for row in rows)
     assert min(len(row) for row in rows) >= 2

@@ -1,15 +1,17 @@
 """Packing on the host: nothing lost, whole captions, groups apart, the same shapes for every process."""
 
+import operator
+
 import hypothesis
 import numpy as np
 import pytest
 import synthetic
 from hypothesis import strategies
 
-from hrem_jax.configuration import default_config, validate
 from hrem_jax.data.packing import balanced_order, lay_out, pack_rows, round_up, usual_rows
 from hrem_jax.data.pipeline import bucket_for
 from hrem_jax.errors import UserError
+from hrem_jax.methods.registry import default_config, validate
 
 PAD = 101  # no caption has it
 
@@ -84,10 +86,11 @@ def tiny(tmp_path_factory):
 
 def unpacked(batch) -> list[list[int]]:
   """The tokens of every caption, through `packing`."""
-  groups = batch.tokens.reshape(len(batch.packing.index), -1)
+  packing = batch.texts.packing
+  groups = batch.texts.tokens.reshape(len(packing.index), -1)
   return [
     group[index[mask]].tolist()
-    for group, indices, masks in zip(groups, batch.packing.index, batch.packing.mask, strict=True)
+    for group, indices, masks in zip(groups, packing.index, packing.mask, strict=True)
     for index, mask in zip(indices, masks, strict=True)
   ]
 
@@ -96,26 +99,28 @@ def unpacked(batch) -> list[list[int]]:
 def test_packed_batches_hold_the_captions_of_padded_ones(tiny, row_width, expected):
   """Width 9 is below the longest caption's: there the rows are as wide as the batch's bucket."""
   for step in range(5):
-    packed = synthetic.make_batches(tiny, num_devices=4, **{'data.row_width': row_width}).batch(step)
-    padded = synthetic.make_batches(tiny, **{'data.pack': False}).batch(step)
+    batch = synthetic.make_batches(tiny, num_devices=4, **{'data.row_width': row_width}).batch(step)
+    one_a_row = synthetic.make_batches(tiny, **{'data.pack': False}).batch(step)
+    packed, padded = batch.texts, one_a_row.texts
     assert padded.packing is None
     assert packed.packing.mask.shape == (4, 4, padded.tokens.shape[1])
     assert packed.tokens.shape[1] == expected or (expected is None and packed.tokens.shape[1] in (9, 12))
     batches = synthetic.make_batches(tiny)
     order = balanced_order(batches._lengths[batches.sampler.batch(step)[1]], 4)
-    rows = [tokens[mask].tolist() for tokens, mask in zip(padded.tokens, padded.word_mask, strict=True)]
-    assert unpacked(packed) == [rows[row] for row in order]
-    for name in ('regions', 'region_mask', 'image_ids'):
-      np.testing.assert_array_equal(getattr(packed, name), getattr(padded, name)[order])
+    rows = [tokens[mask].tolist() for tokens, mask in zip(padded.tokens, padded.mask, strict=True)]
+    assert unpacked(batch) == [rows[row] for row in order]
+    for name in ('images.regions', 'images.mask', 'image_ids'):
+      value = operator.attrgetter(name)
+      np.testing.assert_array_equal(value(batch), value(one_a_row)[order])
 
 
 def test_groups_do_not_depend_on_the_devices(tiny):
   one, eight = (
     synthetic.make_batches(tiny, num_devices=devices, **{'data.packing_groups': 8}).batch(3) for devices in (1, 8)
   )
-  np.testing.assert_array_equal(one.tokens, eight.tokens)
-  np.testing.assert_array_equal(one.packing.index, eight.packing.index)
-  assert one.packing.index.shape[0] == 8
+  np.testing.assert_array_equal(one.texts.tokens, eight.texts.tokens)
+  np.testing.assert_array_equal(one.texts.packing.index, eight.texts.packing.index)
+  assert one.texts.packing.index.shape[0] == 8
 
 
 def test_captions_beyond_the_widest_bucket_are_cut(tiny):
@@ -125,7 +130,7 @@ def test_captions_beyond_the_widest_bucket_are_cut(tiny):
   captions = unpacked(batch)
   assert {len(caption) for caption in captions} == {6}
   assert all(caption[-1] == end for caption in captions)
-  assert batch.tokens.shape == (2 * 4, 13)  # two captions a row
+  assert batch.texts.tokens.shape == (2 * 4, 13)  # two captions a row
 
 
 def test_augmentation_that_deletes_every_word(tiny, monkeypatch):
@@ -133,7 +138,7 @@ def test_augmentation_that_deletes_every_word(tiny, monkeypatch):
   batch = synthetic.make_batches(tiny, num_devices=2).batch(1)
   assert unpacked(batch) == [[tiny[3].start, tiny[3].end]] * 16
   whole = synthetic.make_batches(tiny, num_devices=2, **{'data.drop_words': 0.0}).batch(1)
-  assert batch.tokens.shape == whole.tokens.shape
+  assert batch.texts.tokens.shape == whole.texts.tokens.shape
 
 
 @pytest.mark.parametrize(

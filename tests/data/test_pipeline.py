@@ -38,12 +38,12 @@ def test_without_augmentation_a_batch_is_what_the_files_say(tiny):
   batches = synthetic.make_batches(tiny, **{'data.pack': False, 'data.drop_words': 0.0, 'data.drop_regions': 0.0})
   batch = batches.batch(3)
   _, captions = batches.sampler.batch(3)
-  assert batch.tokens.shape[1] in (8, 12)
+  assert batch.texts.tokens.shape[1] in (8, 12)
   np.testing.assert_array_equal(batch.image_ids, split.owner[captions])
-  np.testing.assert_array_equal(batch.regions, split.features.rows(split.owner[captions])[0])
+  np.testing.assert_array_equal(batch.images.regions, split.features.rows(split.owner[captions])[0])
   for row, caption in enumerate(captions):
     expected = [tokenizer.start, *tokenized.caption(caption)[0], tokenizer.end]
-    assert batch.tokens[row][batch.word_mask[row]].tolist() == expected
+    assert batch.texts.tokens[row][batch.texts.mask[row]].tolist() == expected
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tiny):
@@ -53,7 +53,7 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny):
   other_seed = synthetic.make_batches(tiny, **{'training.seed': 1}).batch(5)
   assert (other_seed.image_ids != first.batch(5).image_ids).any()
   # The same captions in another epoch are augmented anew.
-  assert (first.batch(0).region_mask != first.batch(12).region_mask).any()
+  assert (first.batch(0).images.mask != first.batch(12).images.mask).any()
 
 
 @pytest.mark.parametrize('pack', [False, True])
@@ -62,7 +62,7 @@ def test_processes_share_a_batch(tiny, pack):
   whole = synthetic.make_batches(tiny, **options).batch(7)
   parts = [synthetic.make_batches(tiny, process=(index, 4), **options).batch(7) for index in range(4)]
   assert parts[0].image_ids.shape == (4,)
-  assert 4 * parts[0].tokens.shape[0] == whole.tokens.shape[0]
+  assert 4 * parts[0].texts.tokens.shape[0] == whole.texts.tokens.shape[0]
   assert_batches_equal(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), whole)
 
 
@@ -90,12 +90,12 @@ def test_buckets_and_cutting(tiny):
 def test_chunks_hold_everything_once(tiny):
   _, split, tokenized, tokenizer = tiny
   chunks = image_chunks(split.features, 16)
-  seen = [index for index, (regions, mask) in chunks if regions.shape[0] == mask.shape[0] == 16]
+  seen = [index for index, images in chunks if len(images.regions) == len(images.mask) == 16]
   np.testing.assert_array_equal(np.concatenate(seen), np.arange(40))
   seen = []
-  for index, (tokens, mask) in text_chunks(tokenized, tokenizer, 32, max_width=12):
-    assert tokens.shape == mask.shape == (32, tokens.shape[1])
-    np.testing.assert_array_equal(mask.sum(1)[: len(index)], tokenized.lengths[index])
+  for index, texts in text_chunks(tokenized, tokenizer, 32, max_width=12):
+    assert texts.tokens.shape == texts.mask.shape == (32, texts.tokens.shape[1])
+    np.testing.assert_array_equal(texts.mask.sum(1)[: len(index)], tokenized.lengths[index])
     seen.append(index)
   assert sorted(np.concatenate(seen).tolist()) == list(range(200))
 
@@ -106,7 +106,7 @@ def test_chunks_of_texts_have_few_widths_and_next_to_no_padding():
   tokenized = TokenizedCaptions(np.zeros(offsets[-1], np.int32), np.zeros(offsets[-1], np.int32), offsets)
   tokenizer = build_vocabulary(['a dog'])
   chunks = list(text_chunks(tokenized, tokenizer, 128, max_width=24))
-  masks = [mask for _, (_, mask) in chunks]
+  masks = [texts.mask for _, texts in chunks]
   assert {mask.shape[1] for mask in masks} == {8, 12, 16, 20, 24}  # what is longer is cut
   places, words = sum(mask.size for mask in masks), sum(mask.sum() for mask in masks)
   assert words == np.minimum(lengths, 24).sum()

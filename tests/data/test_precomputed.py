@@ -164,7 +164,7 @@ def test_embeddings_of_the_encoder_are_read_through_the_same_stride(tmp_path):
   embeddings = RNG.normal(size=(20, 3)).astype(np.float32)
   np.save(tmp_path / 'train_embeddings.npy', embeddings)
   features = load_split(tmp_path, 'train').features
-  np.testing.assert_array_equal(features.embeddings(np.array([3, 1])), embeddings[[15, 5]])
+  np.testing.assert_array_equal(features.extra('embeddings', np.array([3, 1])), embeddings[[15, 5]])
   features.check_embeddings(3, 'expected ')
   with pytest.raises(UserError, match='train_embeddings.npy: embeddings of size 3, expected 4'):
     features.check_embeddings(4, 'expected ')
@@ -185,4 +185,4 @@ def test_embeddings_that_cannot_be(tmp_path, embeddings, message):
   if embeddings is not None:
     np.save(tmp_path / 'train_embeddings.npy', embeddings)
   with pytest.raises(UserError, match=message):
-    load_split(tmp_path, 'train').features.embeddings(np.array([2, 1]))
+    load_split(tmp_path, 'train').features.extra('embeddings', np.array([2, 1]))

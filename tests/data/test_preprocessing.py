@@ -42,3 +42,17 @@ def test_boxes_by_hand():
   np.testing.assert_allclose(boxes[0], [26 / 96, 2 / 48, 36 / 96, 12 / 48])
   np.testing.assert_allclose(boxes[7], [56 / 96, 12 / 48, 66 / 96, 22 / 48])
   np.testing.assert_allclose(SQUASHED.grid_boxes((960, 480), GRID)[15], [30 / 44, 30 / 44, 40 / 44, 40 / 44])
+
+
+@pytest.mark.parametrize('size', [(65_000, 7), (7, 65_000)])
+def test_a_picture_of_endless_length_is_not_resized_as_a_whole(size, monkeypatch):
+  """Its shorter side resized it would be of 20 million pixels; what is cut out of it is its middle."""
+  picture, sizes = Image.new('RGB', size), []
+  middle = tuple(side // 2 for side in size)
+  picture.paste((255, 255, 255), (middle[0] - 40, middle[1] - 40, middle[0] + 40, middle[1] + 40))
+  resize = Image.Image.resize
+  monkeypatch.setattr(Image.Image, 'resize', lambda self, new, *rest: sizes.append(new) or resize(self, new, *rest))
+  pixels = CROPPED(picture)
+  assert pixels.shape == (44, 44, 3)
+  assert (pixels == 1).all()
+  assert max(sizes[0]) == 48 * 20

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from hrem_jax.configuration import default_config, validate
 from hrem_jax.data.samplers import NeighbourSampler, ShuffledSampler, make_sampler, neighbour_round, occurrences
 from hrem_jax.errors import UserError
+from hrem_jax.methods.registry import default_config, validate
 
 NUM_IMAGES, CAPTIONS, BATCH, GROUP = 131, 5, 24, 4
 OWNER = np.repeat(np.arange(NUM_IMAGES), CAPTIONS)

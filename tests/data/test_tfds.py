@@ -18,7 +18,6 @@ from array_record.python import array_record_data_source
 from etils.epath import testing
 
 from hrem_jax import cli
-from hrem_jax.configuration import validate
 from hrem_jax.data.pipeline import TrainingBatches
 from hrem_jax.data.precomputed import data_folder, load_split
 from hrem_jax.data.sources import open_split
@@ -26,6 +25,7 @@ from hrem_jax.data.tfds import convert, version_folder
 from hrem_jax.data.tfds_split import load_tfds_split
 from hrem_jax.data.tokenizer import build_vocabulary, tokenize
 from hrem_jax.errors import UserError
+from hrem_jax.methods.registry import validate
 from hrem_jax.retrieval.run import Evaluator, load_test_split
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training.neighbours import mean_regions

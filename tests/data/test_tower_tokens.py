@@ -89,7 +89,7 @@ def test_lengths_count_them_and_the_file_reads_back(tokenizer):
   tokenized = tokenize(captions, again)
   pieces = [len(tokens) for tokens, _ in tokenizer.encode(captions)]
   assert tokenized.lengths.tolist() == [count + tokenizer.num_special for count in pieces]
-  _, (_, mask) = next(text_chunks(tokenized, again, 2, max_width=64))
+  mask = next(text_chunks(tokenized, again, 2, max_width=64))[1].mask
   assert mask.sum(axis=1).tolist() == tokenized.lengths.tolist()
 
 

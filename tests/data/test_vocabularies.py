@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from hrem_jax.configuration import default_config, validate
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.vocabularies import read_scan_vocabulary, read_word_vectors
 from hrem_jax.errors import UserError
+from hrem_jax.methods.registry import default_config, validate
 
 WORDS = ['<pad>', '<start>', '<end>', '<unk>', 'dog', 'a', "n't", 't-shirt', 'shirt', '.']
 

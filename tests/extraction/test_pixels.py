@@ -7,10 +7,10 @@ import small_pictures
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrem_jax import cli
-from hrem_jax.configuration import default_config
 from hrem_jax.errors import UserError
 from hrem_jax.extraction.picture_encoders import open_encoder
 from hrem_jax.extraction.pixels import pixel_encoder
+from hrem_jax.methods.registry import default_config
 from hrem_jax.models.tower_encoders import pixel_tower
 from hrem_jax.ports.pretrained import fill_in_towers
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from hrem_jax import cli
-from hrem_jax.configuration import default_config, leaves
+from hrem_jax.configuration import leaves
+from hrem_jax.methods.registry import default_config
 from hrem_jax.training.preemption import EXIT_PREEMPTED
 
 ROOT = pathlib.Path(__file__).parents[2]

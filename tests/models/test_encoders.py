@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from hrem_jax.configuration import default_config
+from hrem_jax.data.batch import ImageInputs, TextInputs
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.models.bigru import BiGru, Gru
-from hrem_jax.models.hrem import build_model, init_variables
 
 REGIONS, WORDS, REGION_SIZE, VOCABULARY = 7, 11, 13, 29
 COUNTS = np.array([7, 3, 1, 5, 2])
@@ -18,14 +18,15 @@ COUNTS = np.array([7, 3, 1, 5, 2])
 
 @pytest.fixture(scope='module', params=['bert', 'bigru'])
 def encoders(request):
-  config = default_config().model
-  config.update(embedding_size=32, num_heads=4, region_size=REGION_SIZE, text=request.param)
-  config.bert.update(
+  config = default_config()
+  config.hrem.num_heads = 4
+  config.model.update(embedding_size=32, region_size=REGION_SIZE, text=request.param)
+  config.model.bert.update(
     vocab_size=VOCABULARY, hidden_size=12, num_layers=3, num_heads=3, intermediate_size=17, max_positions=23
   )
-  config.bigru.update(vocab_size=VOCABULARY, word_size=5)
-  model = build_model(config)
-  return model, init_variables(model, jax.random.key(0), region_size=REGION_SIZE)
+  config.model.bigru.update(vocab_size=VOCABULARY, word_size=5)
+  method = build_method(config)
+  return method, init_variables(method, config, jax.random.key(0))
 
 
 def images_and_texts():
@@ -36,15 +37,13 @@ def images_and_texts():
 
 
 def encode(encoders, images, texts):
-  model, variables = encoders
+  method, variables = encoders
 
   @jax.jit
   def embeddings(variables, images, texts):
-    encoded = [
-      model.apply(variables, *inputs, method=method)
-      for inputs, method in ((images, 'encode_images'), (texts, 'encode_texts'))
-    ]
-    return [x.embedding for x in encoded]
+    images = method.apply(variables, ImageInputs(*images), method='encode_images')
+    texts = method.apply(variables, TextInputs(*texts), method='encode_texts')
+    return [images.embedding, texts.embedding]
 
   return [np.asarray(embedding) for embedding in embeddings(variables, images, texts)]
 
@@ -94,24 +93,25 @@ def test_an_instance_without_fragments_is_finite(encoders):
 
 
 def test_bfloat16_moves_embeddings_little(encoders):
-  model, variables = encoders
-  images = [jnp.asarray(x) for x in images_and_texts()[0]]
-  config = default_config().model
-  config.update(embedding_size=32, num_heads=4, region_size=REGION_SIZE, dtype='bfloat16', text='bigru')
+  method, variables = encoders
+  images = ImageInputs(*map(jnp.asarray, images_and_texts()[0]))
+  config = default_config()
+  config.hrem.num_heads = 4
+  config.model.update(embedding_size=32, region_size=REGION_SIZE, dtype='bfloat16', text='bigru')
   half, full = (
-    jax.jit(functools.partial(each.apply, method='encode_images'))(variables, *images).embedding
-    for each in (build_model(config), model)
+    jax.jit(functools.partial(each.apply, method='encode_images'))(variables, images).embedding
+    for each in (build_method(config), method)
   )
   assert half.dtype == jnp.float32
   assert_allclose(jnp.sum(half * full, axis=1), 1.0, atol=1e-3)
 
 
 def test_batch_norm_learns_from_real_regions_only(encoders):
-  model, variables = encoders
+  method, variables = encoders
   regions, mask = (jnp.asarray(x) for x in images_and_texts()[0])
   settings = dict(train=True, method='encode_images', mutable=['batch_stats'])
-  encode = jax.jit(functools.partial(model.apply, **settings))
-  _, changed = encode(variables, regions, mask, rngs={'dropout': jax.random.key(0)})
+  encode = jax.jit(functools.partial(method.apply, **settings))
+  _, changed = encode(variables, ImageInputs(regions, mask), rngs={'dropout': jax.random.key(0)})
   statistics = changed['batch_stats']['image_encoder']['projection']['mlp_norm']
   params = variables['params']['image_encoder']['projection']['mlp_in']
   hidden = regions[mask] @ np.asarray(params['kernel']) + np.asarray(params['bias'])  # [real regions, d/2]

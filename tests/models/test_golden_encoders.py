@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from hrem_jax.models.fragment_pooling import POOLED
+
 
 def assert_close(actual, expected, *, tolerance):
   """`tolerance` relative to the largest entry."""
@@ -22,13 +24,13 @@ def test_encoders_give_the_releases_embeddings(name, dtype, tolerance):
   expected = golden_model.load(f'encoder_{name}')
   with jax.enable_x64(dtype == jnp.float64):
     batch = golden_model.batch(expected, '', dtype)
-    settings = dict(graph_active=False, train=name == 'train', mutable=['batch_stats'])
+    settings = dict(phase='base', train=name == 'train', mutable=['batch_stats'])
     apply = jax.jit(functools.partial(golden_model.model(dtype).apply, **settings))
-    outputs, updated = apply(golden_model.variables(dtype), *golden_model.inputs(batch))
+    outputs, updated = apply(golden_model.variables(dtype), batch)
     assert outputs.images.embedding.dtype == dtype
     for encoded, prefix in ((outputs.images, 'img'), (outputs.texts, 'cap')):
       assert_close(encoded.embedding, expected[f'{prefix}_emb'], tolerance=tolerance)
-      assert_close(encoded.pooled, expected[f'{prefix}_emb_notnorm'], tolerance=tolerance)
+      assert_close(encoded.extras[POOLED], expected[f'{prefix}_emb_notnorm'], tolerance=tolerance)
       real = np.asarray(encoded.mask)
       assert_close(encoded.fragments[real], expected[f'{prefix}_emb_pre_pool'][real], tolerance=tolerance)
     if name == 'train':
@@ -43,6 +45,6 @@ def test_bert_gives_the_releases_states(dtype, tolerance):
   with jax.enable_x64(dtype == jnp.float64):
     batch, model = golden_model.batch(expected, '', dtype), golden_model.model(dtype)
     bert = {'params': golden_model.variables(dtype)['params']['text_encoder']['language_model']}
-    states = model.text_encoder.language_model.clone(parent=None).apply(bert, batch.tokens, batch.word_mask)
-    real = np.asarray(batch.word_mask)
+    states = model.text_encoder.language_model.clone(parent=None).apply(bert, batch.texts.tokens, batch.texts.mask)
+    real = np.asarray(batch.texts.mask)
     assert_close(states[real], expected['bert_emb'][real], tolerance=tolerance)

@@ -6,7 +6,8 @@ import numpy as np
 import oracle
 import pytest
 
-from hrem_jax.models.encoders import Encoded
+from hrem_jax.models.encoded import Encoded
+from hrem_jax.models.fragment_pooling import POOLED
 from hrem_jax.models.interaction import Fusion, Standalone
 from hrem_jax.ops.relations import Relations, cut_blocks
 
@@ -24,7 +25,7 @@ def batch(x64):
   def encoded(count: int) -> Encoded:
     pooled = rng.normal(size=(count, SIZE))
     embedding = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-    return Encoded(jnp.asarray(embedding), jnp.asarray(pooled), jnp.zeros((count, 2, SIZE)), jnp.ones((count, 2), bool))
+    return Encoded(jnp.asarray(embedding), extras={POOLED: jnp.asarray(pooled)})
 
   connection = rng.random((N, N)) < 0.6
   connection |= np.eye(N, dtype=bool)
@@ -184,6 +185,6 @@ def test_inputs_may_stay_unnormalised(batch, module):
   images, texts, relations = batch
   variables = {'params': initialised(module(**SETTINGS), batch)}
   raw = module(**SETTINGS, normalize_inputs=False)
-  same = [x.replace(pooled=x.embedding) for x in (images, texts)]
+  same = [x.replace(extras={POOLED: x.embedding}) for x in (images, texts)]
   assert np.array_equal(raw.apply(variables, *same, relations)[0], module(**SETTINGS).apply(variables, *batch)[0])
   assert not np.allclose(raw.apply(variables, *batch)[0], module(**SETTINGS).apply(variables, *batch)[0])

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import steps
 import synthetic
-from gradients import ReturnsGradients
+from gradients import returns_gradients
 from numpy.testing import assert_allclose
 
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import lay_out, pack_rows
+from hrem_jax.methods.registry import build_method, init_variables
 from hrem_jax.models.bert import Bert
 from hrem_jax.models.bigru import BiGru
-from hrem_jax.models.hrem import build_model, init_variables
 from hrem_jax.ops.packing import unpack
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import train_step
@@ -39,7 +40,8 @@ def captions(junk: int = 0):
 
 def make_model(text: str):
   config = synthetic.tiny_config(pathlib.Path('unused'))
-  config.model.update(text=text, dropout=0.0, dtype='float32')
+  config.model.update(text=text, dtype='float32')
+  config.hrem.update(dropout=0.0)
   config.model.bert.update(
     vocab_size=VOCABULARY,
     hidden_size=12,
@@ -50,8 +52,8 @@ def make_model(text: str):
     dropout=0.0,
   )
   config.model.bigru.vocab_size = VOCABULARY
-  config.model.association.keep = 1.0  # a threshold between nearly equal similarities is a coin
-  return config, build_model(config.model)
+  config.hrem.association.keep = 1.0  # a threshold between nearly equal similarities is a coin
+  return config, build_method(config)
 
 
 def in_float64(tree):
@@ -133,34 +135,31 @@ def test_captions_of_a_row_do_not_see_each_other(name):
 @pytest.mark.parametrize('text_graph', [True, False])
 def test_text_encoder_packed_is_padded(text, text_graph):
   config, _ = make_model(text)
-  config.model.text_graph = text_graph
-  model = build_model(config.model)
-  variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
+  config.hrem.text_graph = text_graph
+  method = build_method(config)
+  variables = init_variables(method, config, jax.random.key(0))
   padded, packed = captions()
   padded, packed = (jax.tree.map(jnp.asarray, x) for x in (padded, packed))
-  encode = jax.jit(functools.partial(model.apply, method='encode_texts'))
-  expected = encode(variables, *padded)
-  actual = encode(variables, *packed[:2], packing=packed[2])
+  encode = jax.jit(functools.partial(method.apply, method='encode_texts'))
+  expected = encode(variables, TextInputs(*padded))
+  actual = encode(variables, TextInputs(*packed))
   np.testing.assert_array_equal(actual.mask, expected.mask)
   for name in ('embedding', 'pooled', 'fragments'):
-    one, other = getattr(actual, name), getattr(expected, name)
+    one, other = (x.extras[name] if name == 'pooled' else getattr(x, name) for x in (actual, expected))
     assert one.shape == other.shape
     real = np.asarray(expected.mask) if name == 'fragments' else slice(None)
     assert_allclose(one[real], other[real], rtol=0, atol=1e-5, err_msg=name)
-  _, (rows, row_mask, packing) = captions(junk=VOCABULARY - 1)
-  junk = encode(variables, rows, row_mask, packing=packing)
+  junk = encode(variables, TextInputs(*captions(junk=VOCABULARY - 1)[1]))
   jax.tree.map(np.testing.assert_array_equal, junk, actual)
 
 
 def objective_batches(dtype) -> tuple[Batch, Batch]:
   rng, size = np.random.default_rng(2), len(LENGTHS)
-  images = (
-    jnp.asarray(rng.normal(size=(size, 7, synthetic.REGION_SIZE)), dtype),
-    jnp.arange(7) < rng.integers(1, 8, (size, 1)),
-  )
+  regions = jnp.asarray(rng.normal(size=(size, 7, synthetic.REGION_SIZE)), dtype)
+  images = ImageInputs(regions, jnp.arange(7) < rng.integers(1, 8, (size, 1)))
   ids = jnp.asarray([0, 0, 1, 2, 2, 2, 3, 4, 5, 6])
   padded, packed = captions()
-  return Batch(*images, *padded, ids), Batch(*images, *packed[:2], ids, packed[2])
+  return Batch(images, TextInputs(*padded), ids), Batch(images, TextInputs(*packed), ids)
 
 
 @pytest.mark.parametrize('text', ['bert', 'bigru'])
@@ -168,15 +167,12 @@ def test_a_step_on_packed_rows_is_one_on_padded_rows(text, x64):
   """All terms and all gradients; `train_step` itself runs, with an optimizer that hands the gradients out."""
   config, _ = make_model(text)
   config.model.dtype = 'float64'
-  model = build_model(config.model)
-  variables = in_float64(init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE))
-  optimizer = ReturnsGradients(config.optimizer, steps_per_epoch=5)
+  method = build_method(config)
+  variables = in_float64(init_variables(method, config, jax.random.key(0)))
+  optimizer = returns_gradients(method, config)
   step = jax.jit(
-    functools.partial(
-      train_step, seed=0, model=model, optimizer=optimizer, loss=config.loss, graph_active=True,
-      sample_negatives=False,
-    )
-  )  # fmt: skip
+    functools.partial(train_step, seed=0, **steps.options(method, optimizer, graph=True), sample_negatives=False)
+  )
   (expected, expected_metrics), (actual, actual_metrics) = (
     step(create_state(variables, optimizer), batch) for batch in objective_batches(jnp.float64)
   )
@@ -185,7 +181,7 @@ def test_a_step_on_packed_rows_is_one_on_padded_rows(text, x64):
   for name, value in expected_metrics.items():
     assert_allclose(actual_metrics[name], value, rtol=0, atol=1e-10, err_msg=name)
   assert_trees_close(actual.params, expected.params, tolerance=1e-9)
-  assert_trees_close(actual.batch_stats, expected.batch_stats, tolerance=0)
+  assert_trees_close(actual.collections, expected.collections, tolerance=0)
 
 
 SHARDED = """
@@ -193,19 +189,18 @@ import re, sys
 import jax, numpy as np
 sys.path[:0] = sys.argv[1:3]
 import test_packing
-from hrem_jax.models.hrem import init_variables
+from hrem_jax.methods.registry import init_variables
+from hrem_jax.data.batch import TextInputs
 from hrem_jax.sharding import data_mesh, replicate, replicated, split_batch, split_rows
 
 assert jax.device_count() == 2
-mesh, (_, model), ((tokens, mask), packed) = data_mesh(), test_packing.make_model('bert'), test_packing.captions()
-variables = init_variables(model, jax.random.key(0), region_size=13)
-encode = lambda variables, tokens, mask, packing=None: model.apply(  # noqa
-  variables, tokens, mask, packing=packing, method='encode_texts'
-).embedding
-expected = jax.jit(encode)(variables, jax.numpy.asarray(tokens), jax.numpy.asarray(mask))
-shardings = (replicated(mesh), *3 * [split_rows(mesh)])
+mesh, (config, method), (padded, packed) = data_mesh(), test_packing.make_model('bert'), test_packing.captions()
+variables = init_variables(method, config, jax.random.key(0))
+encode = lambda variables, texts: method.apply(variables, texts, method='encode_texts').embedding  # noqa
+expected = jax.jit(encode)(variables, TextInputs(*map(jax.numpy.asarray, padded)))
+shardings = replicated(mesh), split_rows(mesh)
 sharded = jax.jit(encode, in_shardings=shardings, out_shardings=split_rows(mesh))
-inputs = replicate(variables, mesh), *(split_batch(x, mesh) for x in packed)
+inputs = replicate(variables, mesh), split_batch(TextInputs(*packed), mesh)
 np.testing.assert_allclose(sharded(*inputs), expected, rtol=0, atol=1e-5)
 program = sharded.lower(*inputs).compile().as_text()
 assert 'gather(' in program

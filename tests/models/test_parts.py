@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import steps
 import synthetic
-from gradients import ReturnsGradients
+from gradients import returns_gradients
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrem_jax.configuration import default_config
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.data.packing import lay_out, pack_rows
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.models.parts import join_parts, split_parts
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import train_step
 
@@ -48,24 +48,26 @@ def make_batch(packed: bool, dtype) -> Batch:
   images = regions, np.arange(7) < rng.integers(1, 8, (CAPTIONS, 1))
   ids = np.arange(CAPTIONS) // 2
   if not packed:
-    return Batch(*images, tokens, mask, ids)
-  rows, row_mask, packing = pack_rows(tokens, mask, lay_out(lengths, num_groups=GROUPS, row_width=17), pad=0)
-  return Batch(*images, rows, row_mask, ids, packing)
+    return Batch(ImageInputs(*images), TextInputs(tokens, mask), ids)
+  packed = pack_rows(tokens, mask, lay_out(lengths, num_groups=GROUPS, row_width=17), pad=0)
+  return Batch(ImageInputs(*images), TextInputs(*packed), ids)
 
 
 def make_step(text: str, **changes):
   """The training step of a model without dropout, which draws differently in parts, and its first state."""
   config = default_config()
-  config.model.update(embedding_size=24, num_heads=3, region_size=synthetic.REGION_SIZE, text=text, dropout=0.0)
+  config.model.update(embedding_size=24, region_size=synthetic.REGION_SIZE, text=text)
+  config.hrem.update(num_heads=3, dropout=0.0)
   config.model.update(dtype='float64')
   config.model.bert.update(vocab_size=VOCABULARY, hidden_size=12, num_layers=2, num_heads=3, intermediate_size=19)
   config.model.bert.dropout = 0.0
   config.model.bigru.update(vocab_size=VOCABULARY, word_size=5)
-  config.model.association.keep = 1.0  # a threshold between nearly equal similarities is a coin
+  config.hrem.association.keep = 1.0  # a threshold between nearly equal similarities is a coin
   config.model.update(changes)
-  model, optimizer = build_model(config.model), ReturnsGradients(config.optimizer, 5)
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=True, sample_negatives=False)
-  variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
+  method = build_method(config)
+  optimizer = returns_gradients(method, config)
+  options = dict(**steps.options(method, optimizer, graph=True), sample_negatives=False)
+  variables = init_variables(method, config, jax.random.key(0))
   variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
   return jax.jit(functools.partial(train_step, seed=0, **options)), create_state(variables, optimizer)
 
@@ -88,7 +90,7 @@ def test_all_terms_and_gradients_are_those_of_the_whole_batch(text, packed, chan
   for name, value in expected_metrics.items():
     assert_allclose(actual_metrics[name], value, rtol=0, atol=1e-9, err_msg=name)
   assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(expected.params)) > 0.1
-  for kind in ('params', 'batch_stats'):
+  for kind in ('params', 'collections'):
     one, other = getattr(expected, kind), getattr(actual, kind)
     assert jax.tree.structure(one) == jax.tree.structure(other)
     jax.tree.map(functools.partial(assert_allclose, rtol=0, atol=1e-9), one, other)
@@ -97,16 +99,18 @@ def test_all_terms_and_gradients_are_those_of_the_whole_batch(text, packed, chan
 def wide_step(**changes):
   """Compiled for a batch whose encoders take most of the memory."""
   config = default_config()
-  config.model.update(embedding_size=32, num_heads=4, region_size=synthetic.REGION_SIZE)
+  config.model.update(embedding_size=32, region_size=synthetic.REGION_SIZE)
+  config.hrem.update(num_heads=4)
   config.model.bert.update(vocab_size=VOCABULARY, hidden_size=64, num_layers=8, num_heads=4, intermediate_size=256)
   config.model.update(changes)
-  model, optimizer = build_model(config.model), Optimizer(config.optimizer, 5)
-  init = lambda rng: create_state(init_variables(model, rng, region_size=synthetic.REGION_SIZE), optimizer)  # noqa: E731
-  step = functools.partial(train_step, seed=0, model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  method = build_method(config)
+  optimizer = make_optimizer(method, config, 5)
+  init = lambda rng: create_state(init_variables(method, config, rng), optimizer)  # noqa: E731
+  step = functools.partial(train_step, seed=0, **steps.options(method, optimizer, graph=False))
   mask = np.ones((128, 8), bool)
   rows = pack_rows(mask.astype(np.int32), mask, lay_out(mask.sum(axis=1), num_groups=8, row_width=32), pad=0)
   regions = np.zeros((128, 7, synthetic.REGION_SIZE), np.float32)
-  batch = Batch(regions, np.ones((128, 7), bool), *rows[:2], np.arange(128), rows[2])
+  batch = Batch(ImageInputs(regions, np.ones((128, 7), bool)), TextInputs(*rows), np.arange(128))
   return jax.jit(step).lower(jax.eval_shape(init, jax.random.key(0)), batch).compile()
 
 
@@ -121,16 +125,17 @@ def test_parts_and_computing_again_save_memory():
 def test_every_part_has_dropout_of_its_own():
   """Equal captions and images in all parts: equal embeddings if they shared a mask."""
   config = default_config()
-  config.model.update(embedding_size=24, num_heads=3, region_size=synthetic.REGION_SIZE, parts=PARTS)
+  config.model.update(embedding_size=24, region_size=synthetic.REGION_SIZE, parts=PARTS)
+  config.hrem.update(num_heads=3)
   config.model.bert.update(vocab_size=VOCABULARY, hidden_size=12, num_layers=1, num_heads=3, intermediate_size=19)
-  model = build_model(config.model)
-  variables = init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE)
+  method = build_method(config)
+  variables = init_variables(method, config, jax.random.key(0))
   inputs = {
-    'encode_images': (np.ones((PARTS, 7, synthetic.REGION_SIZE), np.float32), np.ones((PARTS, 7), bool)),
-    'encode_texts': (np.ones((PARTS, WORDS), np.int32), np.ones((PARTS, WORDS), bool)),
+    'encode_images': ImageInputs(jnp.ones((PARTS, 7, synthetic.REGION_SIZE)), jnp.ones((PARTS, 7), bool)),
+    'encode_texts': TextInputs(jnp.ones((PARTS, WORDS), jnp.int32), jnp.ones((PARTS, WORDS), bool)),
   }
-  for method, arrays in inputs.items():
-    options = dict(method=method, train=True, rngs={'dropout': jax.random.key(1)}, mutable=['batch_stats'])
-    embedding = model.apply(variables, *map(jnp.asarray, arrays), **options)[0].embedding
+  for name, instances in inputs.items():
+    options = dict(method=name, train=True, rngs={'dropout': jax.random.key(1)}, mutable=['batch_stats'])
+    embedding = method.apply(variables, instances, **options)[0].embedding
     assert embedding.shape == (PARTS, 24)
     assert len(np.unique(np.asarray(embedding).round(4), axis=0)) == PARTS

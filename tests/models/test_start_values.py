@@ -12,8 +12,7 @@ import scipy.stats
 import towers
 from flax.traverse_util import flatten_dict
 
-from hrem_jax.configuration import default_config
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.models.image_encoder import RegionProjection
 from hrem_jax.models.pre_norm import LayerSizes
 from hrem_jax.models.start_values import torch_default
@@ -164,14 +163,15 @@ ON_TOWER = {  # its regions are states
 }
 
 
-def hrem(**settings):
-  config = default_config().model
-  config.update(embedding_size=D, num_heads=2, region_size=REGION, **settings)
-  config.association.top_k = K
-  config.bert.update(
+def hrem(*, text: str = 'bert', **settings):
+  config = default_config()
+  config.model.update(embedding_size=D, region_size=REGION, text=text)
+  config.hrem.update(num_heads=2, **settings)
+  config.hrem.association.top_k = K
+  config.model.bert.update(
     vocab_size=29, hidden_size=HIDDEN, num_layers=2, num_heads=2, intermediate_size=INTERMEDIATE, max_positions=17
   )
-  config.bigru.update(vocab_size=29, word_size=WORD)
+  config.model.bigru.update(vocab_size=29, word_size=WORD)
   return config
 
 
@@ -187,7 +187,7 @@ TABLES = {
     IMAGES | text(HIDDEN) | TEXT_GRAPH | BERT_MODEL | ASSOCIATION | SHARED,
   ),
   'towers': (
-    towers.tower_config(image='tower').model,
+    towers.tower_config(image='tower'),
     GAINS
     | ON_TOWER
     | under('image_encoder/tower', CLIP)
@@ -203,7 +203,7 @@ TABLES = {
 def drawn(name: str) -> dict[str, dict[str, np.ndarray]]:
   """`DRAWS` draws of each variable of a model, by collection and path."""
   config, _ = TABLES[name]
-  init = functools.partial(init_variables, build_model(config), region_size=config.region_size)
+  init = functools.partial(init_variables, build_method(config), config)
   variables = jax.device_get(jax.jit(jax.vmap(lambda key: init(key)))(jax.random.split(jax.random.key(0), DRAWS)))
   return {collection: flatten_dict(tree, sep='/') for collection, tree in variables.items()}
 

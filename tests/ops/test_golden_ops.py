@@ -14,7 +14,7 @@ from oracle import assert_close
 from rounding import chance_error, log_weight_condition
 
 from hrem_jax.models.association import Association, RelevanceMlp
-from hrem_jax.models.encoders import Encoded
+from hrem_jax.models.encoded import Encoded
 from hrem_jax.ops.losses import (
   cosine_similarity,
   distance_weighted_loss,
@@ -85,7 +85,6 @@ def run_association(golden, name, dtype):
   images, texts = (
     Encoded(
       embedding=jnp.asarray(arrays[f'{kind}_emb']),
-      pooled=jnp.asarray(arrays[f'{kind}_emb']),
       fragments=jnp.asarray(arrays[fragments]),
       mask=mask_of_lengths(arrays[f'{kind}_len'], arrays[fragments].shape[1]),
     )

@@ -67,3 +67,23 @@ def test_a_damaged_shard_is_named(shards):
   path.write_bytes(path.read_bytes()[:-3])
   with pytest.raises(UserError, match=r'model-2.safetensors: not a whole safetensors file'):
     read_tensors(shards)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'num_bytes'), [('F8_E4M3', 1), ('F8_E5M2', 1), ('I64', 8), ('BOOL', 1), ('F4', 1), ('C64', 8)]
+)
+def test_tensors_of_another_type_are_named_where_one_is_wanted(tmp_path, kind, num_bytes):
+  """A file may hold such (positions, say), as long as no table asks for them."""
+  count = 2 if kind == 'F4' else 1
+  header = {
+    'odd': {'dtype': kind, 'shape': [count], 'data_offsets': [0, num_bytes]},
+    'good': {'dtype': 'BF16', 'shape': [1], 'data_offsets': [num_bytes, num_bytes + 2]},
+  }
+  text = json.dumps(header).encode()
+  content = len(text).to_bytes(8, 'little') + text + bytes(num_bytes) + b'\x80\x3f'
+  (tmp_path / 'model.safetensors').write_bytes(content)
+  tensors = read_tensors(tmp_path)
+  assert tensors['good'].tolist() == [1.0]
+  with pytest.raises(UserError, match=f"model.safetensors: 'odd' is of type '{kind}', expected one of F64, F32, F16, "):
+    tensors['odd']
+  assert tensors.renamed(str.upper)['GOOD'].tolist() == [1.0]

@@ -172,6 +172,19 @@ WRONG = [
   (PROCESSOR, {'resample': 'cubic'}, r"resample is 'cubic', expected one of 0, "),
   (PROCESSOR, {'image_mean': [0.5]}, r'image_mean is \[0.5\], expected three numbers'),
   (PROCESSOR, {'image_std': [1, 1, 0]}, r'image_std is .*, expected three numbers that are not 0'),
+  # What decides how much is allocated, and what float64 does not hold.
+  (CONFIG, {'hidden_size': 10**30}, r'hidden_size is 1000.*, expected at most 2,097,152'),
+  (CONFIG, {'num_hidden_layers': 100_000}, r'num_hidden_layers is 100000, expected at most 512'),
+  (CONFIG, {'intermediate_size': 10**9}, r'intermediate_size is 1000000000, expected at most'),
+  (CONFIG, {'hidden_size': [[1] * 1000] * 1000}, r'hidden_size is \[\[1, 1, .*\.\.\..*, expected a positive integer'),
+  (CONFIG, {'layer_norm_eps': 10**400}, r'layer_norm_eps is 1000.*, expected a number'),
+  (CONFIG, {'layer_norm_eps': float('nan')}, r'layer_norm_eps is nan, expected a number'),
+  (PROCESSOR, {'size': 100_000}, r'size.height is 100000, expected at most 2,048'),
+  (PROCESSOR, {'size': {'shortest_edge': 100_000}}, r'size.shortest_edge is 100000, expected at most 2,048'),
+  (PROCESSOR, {'size': 2000, 'do_center_crop': True, 'crop_size': 10**5}, r'crop_size.height is 100000, expected at'),
+  (PROCESSOR, {'size': 2000}, r'2000 x 2000 pixels in patches of 5, expected at most 4,096 patches'),
+  (PROCESSOR, {'rescale_factor': float('inf')}, r'rescale_factor is inf, expected a number'),
+  (PROCESSOR, {'image_mean': [0.5, 0.5, float('nan')]}, r'image_mean is .*, expected three numbers'),
 ]
 
 

@@ -8,6 +8,7 @@ import oracle
 import pytest
 import synthetic
 
+from hrem_jax.data.batch import ImageInputs, TextInputs
 from hrem_jax.report.answers import pad_captions
 from hrem_jax.report.batch_view import batch_view, choose_batch, recalls
 from hrem_jax.report.page import gather, render
@@ -37,8 +38,8 @@ def test_the_matrices_are_those_of_slow_loops(trained):
   view, split = findings.batch, findings.split
   regions, region_mask = split.features.rows(view.images)
   tokens, word_mask = pad_captions(run, [split.captions[text] for text in view.texts])
-  images = run.model.apply(variables, regions, region_mask, method='encode_images')
-  texts = run.model.apply(variables, tokens, word_mask, method='encode_texts')
+  images = run.method.apply(variables, ImageInputs(regions, region_mask), method='encode_images')
+  texts = run.method.apply(variables, TextInputs(tokens, word_mask), method='encode_texts')
   # By the loops of METHOD section 2.
   (p_i2t, _), (p_t2i, _) = oracle.fragment_relations(
     np.asarray(images.fragments), region_mask, np.asarray(texts.fragments), word_mask, top_k=5
@@ -84,7 +85,7 @@ def test_every_number_is_on_the_page(trained):
   for name, block in view.blocks(view.connection).items():
     np.testing.assert_array_equal(found[f'A {name}'], block.ravel())
   np.testing.assert_allclose(found['Similarity before'], view.before.ravel(), atol=6e-5)
-  np.testing.assert_allclose(found['Similarity after Fusion'], view.after.ravel(), atol=6e-5)
+  np.testing.assert_allclose(found['Similarity after'], view.after.ravel(), atol=6e-5)
   np.testing.assert_allclose(found['After minus before'], (view.after - view.before).ravel(), atol=6e-5)
   for name, similarity in (('before', view.before), ('after', view.after)):
     cells = ''.join(f'<td>{value:.1f}</td>' for value in recalls(similarity))
@@ -93,5 +94,5 @@ def test_every_number_is_on_the_page(trained):
 
 def test_a_run_without_a_graph_says_so(trained):
   page = render(dataclasses.replace(trained[1], batch=None))
-  assert 'no instance level (interaction none)' in page
+  assert 'no relations among the instances of a batch' in page
   assert 'Relevance matrix' not in page

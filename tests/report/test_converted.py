@@ -20,7 +20,7 @@ def test_a_converted_run_has_a_page(golden, tmp_path):
   workdir = tmp_path / 'run'
   convert(golden / 'model_best.pth', workdir, vocabulary=vocabulary, data=tmp_path / 'data', data_name='tiny')
   page = write_report(workdir).read_text('utf-8')
-  assert 'no instance level (interaction none)' in page
+  assert 'no relations among the instances of a batch' in page
   assert 'No curves' in page
   assert 'Cosine of word (row) and region (column)' in page
   assert '<th scope="row">horse</th>' in page  # two pieces, one word

@@ -13,6 +13,7 @@ import torch_files
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrem_jax import cli
+from hrem_jax.data.batch import TextInputs
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.convert import convert
 from hrem_jax.retrieval.export import export
@@ -43,8 +44,8 @@ def test_a_converted_checkpoint_gives_the_releases_embeddings(converted, name):
   assert step == 7924
   expected = golden_model.load(f'encoder_{name}')
   batch = golden_model.batch(expected, '', np.float32)
-  images = run.model.apply(variables, batch.regions, batch.region_mask, method='encode_images').embedding
-  texts = run.model.apply(variables, batch.tokens, batch.word_mask, method='encode_texts').embedding
+  images = run.method.apply(variables, batch.images, method='encode_images').embedding
+  texts = run.method.apply(variables, batch.texts, method='encode_texts').embedding
   for found, prefix in ((images, 'img'), (texts, 'cap')):
     assert found.shape == expected[f'{prefix}_emb'].shape
     assert_allclose(found, expected[f'{prefix}_emb'], rtol=0, atol=1e-5 * np.abs(expected[f'{prefix}_emb']).max())
@@ -65,9 +66,9 @@ def test_what_decides_is_refused_once_it_has_changed(converted, tmp_path, name):
 def test_the_configuration_says_what_the_checkpoint_says(converted):
   workdir, lines = converted
   config = open_run(workdir).config
-  assert (config.model.embedding_size, config.model.region_size, config.model.num_heads) == (64, 48, 4)
+  assert (config.model.embedding_size, config.model.region_size, config.hrem.num_heads) == (64, 48, 4)
   assert (config.model.bert.vocab_size, config.model.bert.hidden_size, config.model.bert.num_layers) == (200, 32, 2)
-  assert (config.model.interaction, config.data.name, config.evaluation.select_on) == ('none', 'f8k', 'test')
+  assert (config.hrem.interaction, config.data.name, config.evaluation.select_on) == ('none', 'f8k', 'test')
   assert max(config.data.length_buckets) == config.model.bert.max_positions == 64
   assert (config.loss.hardest_negative, config.training.batch_size) == (False, 12)
   assert 'heads of the BERT: 4 (a guess' in lines[0]
@@ -113,6 +114,7 @@ def save(path, image: dict, text: dict, **others):
 
   model = [tensors(image), tensors(text)]
   others = {name: tensors(value) if name == 'criterion' else value for name, value in others.items()}
+  storages['o'] = np.ones(3).tobytes()  # for others that hold a tensor
   path.write_bytes(torch_files.zip_file(torch_files.program({'model': model, **others}), storages))
   return path
 
@@ -177,11 +179,12 @@ def test_a_bigru_gives_pytorchs_states(tmp_path, scan_words, linear):
   convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 11
-  assert (run.config.model.image_graph, run.config.model.text_graph) == (False, False)
+  assert (run.config.hrem.image_graph, run.config.hrem.text_graph) == (False, False)
   assert run.config.model.bigru.vocab_size == ROWS + 1  # <mask>, which SCAN has not
   tokens, lengths = rng.integers(ROWS, size=(3, 5)), [5, 2, 3]
   mask = np.arange(5) < np.array(lengths)[:, None]
-  found = run.model.apply(variables, jnp.asarray(tokens), jnp.asarray(mask), method='encode_texts').fragments
+  texts = TextInputs(jnp.asarray(tokens), jnp.asarray(mask))
+  found = run.method.apply(variables, texts, method='encode_texts').fragments
   assert found.shape == (3, 5, SIZE)
   for row, length in enumerate(lengths):
     words = tokens[row, :length]
@@ -200,7 +203,7 @@ def test_the_criterions_state_keeps_the_graph(tmp_path, golden, vocabulary):
   convert(path, tmp_path / 'run', vocabulary=vocabulary, bert_heads=4, say=lines.append)
   run, variables, step, _ = load_best(tmp_path / 'run')
   assert step == 0
-  assert run.config.model.interaction == 'fusion'
+  assert run.config.hrem.interaction == 'fusion'
   expected = golden_model.variables(np.float32)
   jax.tree.map(lambda found, wanted: assert_array_equal(found, wanted, strict=True), variables, expected)
   assert 'left out, 1 tensors that hrem_jax does not know: strange.weight' in lines
@@ -228,13 +231,42 @@ def nothing_written(tmp_path) -> bool:
     ({}, {}, {'opt': {'nhead': 3}}, r'embedding_size \(16\) is not divisible'),
     ({}, {}, {'opt': {'no_imgnorm': True}}, 'no_imgnorm'),
     ({}, {}, {'opt': 5}, "'opt' is a int"),
+    (
+      {},
+      {},
+      {'opt': {'no_imgnorm': torch_files.tensor(np.ones(3), 'o')}},
+      r'the option no_imgnorm is array.*, expected True or False',
+    ),
+    (
+      {},
+      {},
+      {'opt': {'margin': torch_files.tensor(np.ones(3), 'o')}},
+      r'type ndarray for config.loss.margin, expected float',
+    ),
+    ({}, {}, {'opt': {'batch_size': 2**63}}, r'type int for config.training.batch_size, expected int, found 92233720'),
+    ({}, {}, {'opt': {'margin': 10**400}}, r'type int for config.loss.margin, expected float'),
+    ({}, {}, {'opt': {'lr_schedules': [-1] * 100_000}}, r'config.optimizer.decay_epochs is .*, expected positive'),
+    ({}, {}, {'opt': {'lr_schedules': [*range(1, 100_001), 2**70]}}, 'of type list for config.optimizer.decay'),
+    (
+      {},
+      {},
+      {'opt': {'dataset': 'x' * 100_000, 'margin': 'x' * 100_000}},
+      r"type str for config.loss.margin, expected float, found 'xxx",
+    ),
+    ({}, {}, {'Eiters': 2**63}, r'Eiters is 9223372036854775808, expected a number from 0 to 2,147,483,647'),
+    ({}, {}, {'Eiters': 10**5000}, r'Eiters is .*, expected a number from 0'),
+    ({}, {}, {'Eiters': torch_files.tensor(np.ones(3), 'o')}, r'Eiters is array.*, expected a number from 0'),
+    ({}, {}, {'best_rsum': 10**400}, r'best_rsum is 1000.*, expected a number from 0'),
+    ({}, {}, {'best_rsum': float('nan')}, r'best_rsum is nan, expected a number from 0'),
+    ({}, {}, {'best_rsum': [1] * 10**5}, r'best_rsum is \[1, 1, .*, expected a number from 0'),
   ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, scan_words, image, text, others, message):
   rng = np.random.default_rng(0)
   path = save(tmp_path / 'odd.pth', image_encoder(rng) | image, bigru(rng) | text, **others)
-  with pytest.raises(UserError, match=message):
+  with pytest.raises(UserError, match=message) as raised:
     convert(path, tmp_path / 'run', vocabulary=scan_words, say=lambda line: None)
+  assert len(str(raised.value)) < 500
   assert nothing_written(tmp_path)
 
 

@@ -19,11 +19,11 @@ def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('ensemble')
   synthetic.write_data_set(folder / 'data')
   for seed, (name, settings) in enumerate(
-    {'a': {}, 'b': {'embedding_size': 24, 'interaction': 'standalone'}, 'c': {'text': 'bert'}}.items()
+    {'a': {}, 'b': {'model.embedding_size': 24, 'hrem.interaction': 'standalone'}, 'c': {'model.text': 'bert'}}.items()
   ):
     config = synthetic.tiny_config(folder / 'data')
     config.training.seed = seed
-    config.model.update(settings)
+    config.update_from_flattened_dict(settings)
     config.model.bert.update(hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=32)
     synthetic.write_run(config, folder / name)
   return folder

@@ -17,7 +17,7 @@ SMALLER = {
   'extract': '--encoder patches --pictures-size 64',
   'main': '--config.model.embedding_size=32 --config.model.bigru.word_size=16 '
   '--config.training.num_epochs=2 --config.training.batch_size=16 --config.data.length_buckets=(24,) '
-  '--config.loss.warmup_steps=1000',
+  '--config.hrem.warmup_steps=1000',
 }
 
 

@@ -45,7 +45,8 @@ def world(kind, golden, tmp_path_factory):
   spec.loader.exec_module(module)
   config = module.get_config()
   config.data.update(directory=str(folder / 'data'), cache=str(folder / 'cache'), length_buckets=(11,))
-  config.model.update(**KINDS[kind], weights=str(tower), interaction='none', image_graph=False, text_graph=False)
+  config.model.update(**KINDS[kind], weights=str(tower))
+  config.hrem.update(interaction='none', image_graph=False, text_graph=False)
   config.model.remat = False
   if pixels:
     config.model.image_weights = str(tower)

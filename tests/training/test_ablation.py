@@ -25,7 +25,7 @@ def trainings(monkeypatch):
   asked = []
 
   def train(config, workdir):
-    asked.append((config.model.interaction, config.training.seed))
+    asked.append((config.hrem.interaction, config.training.seed))
     synthetic.write_run(config, workdir)
 
   monkeypatch.setattr(ablation.loop, 'train', train)
@@ -43,7 +43,7 @@ def test_every_variant_with_every_seed_once(config, tmp_path, trainings):
     runs = [tmp_path / row.variant / f'seed_{seed}' / 'results.json' for seed in (0, 1)]
     scores = [json.loads(path.read_text())['metrics']['rsum'] for path in runs]
     assert record['rsum'] == {'mean': statistics.fmean(scores), 'spread': statistics.stdev(scores), 'values': scores}
-  assert (tmp_path / 'table.md').read_text() == format_rows(rows)
+  assert (tmp_path / 'table.md').read_text() == format_rows(rows, 'hrem')
   assert {record['selected_on'] for record in table} == {'dev'}
 
   again = ablate(config, variants, num_seeds=3, output=tmp_path)  # one seed more: only that one is trained
@@ -63,7 +63,7 @@ def test_a_stopped_series_goes_on(config, tmp_path, trainings, monkeypatch):
   train = ablation.loop.train
 
   def dying(config, workdir):
-    if config.model.interaction == 'standalone':
+    if config.hrem.interaction == 'standalone':
       raise KeyboardInterrupt
     train(config, workdir)
 
@@ -79,7 +79,7 @@ def test_a_stopped_series_goes_on(config, tmp_path, trainings, monkeypatch):
 def test_mistakes_are_found_before_anything_is_trained(config, tmp_path, trainings):
   for variants, message in (
     (['fusion', 'fussion'], "variant 'fussion' is unknown"),
-    (['fusion', 'model.num_heads=5'], 'not divisible by config.model.num_heads'),
+    (['fusion', 'hrem.num_heads=5'], 'not divisible by config.hrem.num_heads'),
     (['fusion', 'full'], "variant 'full' is the mean of fusion and standalone: name them too"),
   ):
     with pytest.raises(UserError, match=message):
@@ -130,7 +130,7 @@ def test_noise_by_hand():
   """Means 10 and 14, standard deviations 1 and 2 over three seeds: 2 sqrt(1/3 + 4/3) = 2.58."""
   reference, other = row('no_instance_level', [9.0, 10.0, 11.0]), row('fusion', [12.0, 14.0, 16.0])
   assert difference(other, reference) == pytest.approx((4.0, 2 * math.sqrt(5 / 3)))
-  lines = format_rows([reference, other, row('full', [10.5, 9.5, 11.0])]).splitlines()
+  lines = format_rows([reference, other, row('full', [10.5, 9.5, 11.0])], 'hrem').splitlines()
   assert lines[2].endswith('| 10.0 ± 1.0 |  | 80.1 94.8 60.9 85.3 |')
   assert lines[3].startswith('| Fusion, everything on (`fusion`) | 3 | 14.0 ± 2.0 |')
   assert lines[3].endswith('| +4.0 [2.6] | 83.3 96.0 63.5 87.1 |')
@@ -141,7 +141,7 @@ def test_noise_by_hand():
 
 def test_one_seed_claims_no_noise():
   assert difference(row('fusion', [3.0]), row('standalone', [1.0])) == (2.0, None)
-  assert '±' not in format_rows([row('fusion', [3.0])]).splitlines()[2]
+  assert '±' not in format_rows([row('fusion', [3.0])], 'hrem').splitlines()[2]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hrem_jax.retrieval.run import best_step, restore_variables
 @pytest.fixture(scope='module')
 def config(directory):
   config = synthetic.tiny_config(directory)
-  config.model.interaction, config.data.length_buckets = 'none', (12,)
+  config.hrem.interaction, config.data.length_buckets = 'none', (12,)
   return config
 
 

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import steps
 from numpy.testing import assert_allclose
 
-from hrem_jax.configuration import default_config
+from hrem_jax.methods.registry import default_config
+from hrem_jax.models.matching import DistanceWeighted, Hinge
 from hrem_jax.ports import release
 from hrem_jax.ports.tables import read_entries
-from hrem_jax.training.objective import loss_terms, total_loss
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import train_step
 
@@ -29,32 +30,28 @@ NO_GRADIENT = ('attention/key/bias', 'mlp_in/bias')
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep='/')
 
 
-def loss_config(name: str):
-  config = default_config().loss
-  kind = 'hinge' if name.endswith('vse') else 'distance_weighted'
-  config.update(base=kind, enhanced=kind, cutoff=1.9 if 'coco' in name else 1.7)
-  config.cross_weight = 0.0 if 'nocross' in name else 1.0
-  return config
+def losses_of(name: str) -> dict:
+  loss = Hinge() if name.endswith('vse') else DistanceWeighted(cutoff=1.9 if 'coco' in name else 1.7)
+  return dict(base_loss=loss, enhanced_loss=loss, cross_weight=0.0 if 'nocross' in name else 1.0)
 
 
 def objective_of(name: str, dtype):
   """Terms and gradients on the golden batch, the most likely negatives in place of drawn ones."""
-  arrays, variables, config = golden_model.load(name), golden_model.variables(dtype), loss_config(name)
-  model = golden_model.model(
-    dtype, relevance_weight=1.5 if 'weight15' in name else 1.0, normalize_inputs='unnormalised' not in name
+  arrays, variables = golden_model.load(name), golden_model.variables(dtype)
+  method = golden_model.model(
+    dtype,
+    relevance_weight=1.5 if 'weight15' in name else 1.0,
+    normalize_inputs='unnormalised' not in name,
+    **losses_of(name),
   )
   batch = golden_model.batch(arrays, 'batch/', dtype)
 
   def objective(params):
-    outputs, _ = model.apply(
-      {**variables, 'params': params},
-      *golden_model.inputs(batch),
-      graph_active=True,
-      train=True,
-      mutable=['batch_stats'],
+    losses, _ = method.apply(
+      {**variables, 'params': params}, batch, phase='graph', mutable=['batch_stats'], method='losses'
     )
-    terms, without_negatives = loss_terms(outputs, batch.image_ids, None, config)
-    return total_loss(terms, config), (terms, without_negatives)
+    total = sum(losses.weights[name] * value for name, value in losses.terms.items())
+    return total, (losses.terms, losses.counts['anchors_without_negatives'])
 
   return jax.jit(jax.value_and_grad(objective, has_aux=True))(variables['params'])
 
@@ -121,14 +118,17 @@ def test_twenty_updates_follow_the_release(dtype, tolerance):
   """The graph starts at step 5: its group's Adam counter must start there too, or the final parameters differ."""
   expected = golden_model.load('trajectory_vse')
   with jax.enable_x64(dtype == jnp.float64):
-    optimizer = Optimizer(default_config().optimizer, steps_per_epoch=10**6)
+    method = golden_model.model(dtype, **losses_of('vse'))
+    optimizer = make_optimizer(method, default_config(), 10**6)
     state = create_state(jax.tree.map(jnp.asarray, golden_model.variables(dtype)), optimizer)
-    options = dict(model=golden_model.model(dtype), optimizer=optimizer, loss=loss_config('vse'), seed=0)
-    step = jax.jit(functools.partial(train_step, **options), static_argnames='graph_active')
+    update = {
+      graph: jax.jit(functools.partial(train_step, seed=0, **steps.options(method, optimizer, graph=graph)))
+      for graph in (False, True)
+    }
     graph_start = {'params': state.params['interaction']}
     for index in range(20):
       batch = golden_model.batch(expected, f'batch/{index:02d}/', dtype)
-      state, metrics = step(state, batch, graph_active=index >= 5)
+      state, metrics = update[index >= 5](state, batch)
       assert_allclose(metrics['loss'], expected['loss'][index], rtol=tolerance)
       assert_allclose(metrics['gradient_norm'], expected['gnorm'][index], rtol=10 * tolerance)
       if index < 5:

@@ -10,19 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import steps
 import synthetic
 from runs import assert_states_equal, reports
+from steps import adam
 
-from hrem_jax.data.batch import Batch
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.errors import UserError
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.methods.registry import build_method, init_variables
 from hrem_jax.retrieval.run import step_folders
 from hrem_jax.sharding import data_mesh, replicate
 from hrem_jax.training import loop
-from hrem_jax.training import step as step_module
 from hrem_jax.training.checkpoint import Checkpoints
 from hrem_jax.training.guard import Guard, all_finite, choose, suspects
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import jit_train_step, train_step
 
@@ -32,24 +33,23 @@ SIZE, WORDS, VOCABULARY = 6, 5, 29
 @pytest.fixture(scope='module')
 def parts():
   config = synthetic.tiny_config(pathlib.Path('unused'))
-  config.model.bigru.vocab_size, config.model.interaction = VOCABULARY, 'none'
-  model, optimizer = build_model(config.model), Optimizer(config.optimizer, steps_per_epoch=5)
-  state = create_state(init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE), optimizer)
+  config.model.bigru.vocab_size, config.hrem.interaction = VOCABULARY, 'none'
+  method = build_method(config)
+  optimizer = make_optimizer(method, config, 5)
+  state = create_state(init_variables(method, config, jax.random.key(0)), optimizer)
   rng = np.random.default_rng(0)
+  regions = jnp.asarray(rng.normal(size=(SIZE, 7, synthetic.REGION_SIZE)), jnp.float32)
+  tokens = jnp.asarray(rng.integers(VOCABULARY, size=(SIZE, WORDS)))
   batch = Batch(
-    regions=jnp.asarray(rng.normal(size=(SIZE, 7, synthetic.REGION_SIZE)), jnp.float32),
-    region_mask=jnp.ones((SIZE, 7), bool),
-    tokens=jnp.asarray(rng.integers(VOCABULARY, size=(SIZE, WORDS))),
-    word_mask=jnp.ones((SIZE, WORDS), bool),
-    image_ids=jnp.arange(SIZE),
+    ImageInputs(regions, jnp.ones((SIZE, 7), bool)), TextInputs(tokens, jnp.ones((SIZE, WORDS), bool)), jnp.arange(SIZE)
   )
-  return config, model, optimizer, state, batch
+  return method, optimizer, state, batch
 
 
 @pytest.fixture(scope='module')
 def update(parts):
-  config, model, optimizer, _, _ = parts
-  step = functools.partial(train_step, model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  method, optimizer, _, _ = parts
+  step = functools.partial(train_step, **steps.options(method, optimizer, graph=False))
   return jax.jit(step)
 
 
@@ -63,8 +63,21 @@ def plain(state, *, without=('step', 'skipped', 'skipped_in_a_row')) -> dict:
   return {'/'.join(map(str, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fields)}
 
 
+def change_total(monkeypatch, method, change) -> None:
+  """The objective of a method, changed, its terms as one."""
+  losses = type(method).losses
+
+  def changed(self, batch, **options):
+    found = losses(self, batch, **options)
+    total = sum(found.weights[name] * value for name, value in found.terms.items())
+    return found._replace(terms={'base': change(total)}, weights={'base': 1.0})
+
+  monkeypatch.setattr(type(method), 'losses', changed)
+
+
 def poisoned(batch: Batch, value: float = np.nan) -> Batch:
-  return dataclasses.replace(batch, regions=batch.regions.at[2, 3, 1].set(value))
+  images = dataclasses.replace(batch.images, regions=batch.images.regions.at[2, 3, 1].set(value))
+  return dataclasses.replace(batch, images=images)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
@@ -83,7 +96,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counts(parts, update
   assert (int(healed.step), int(healed.skipped), int(healed.skipped_in_a_row)) == (4, 2, 0)
   for name, leaf in plain(healed).items():
     assert np.isfinite(leaf).all(), name
-  assert int(healed.optimizer['encoders'][0].count) == 2  # Adam's bias correction counts updates, not steps
+  assert int(adam(healed, 'rest').count) == 2  # Adam's bias correction counts updates, not steps
 
 
 def test_an_update_that_is_skipped_still_has_other_random_numbers_next(parts, update):
@@ -98,9 +111,9 @@ def test_an_update_that_is_skipped_still_has_other_random_numbers_next(parts, up
 
 def test_an_embedding_that_is_not_finite_is_enough(parts, monkeypatch):
   """A loss and gradients of 0, as of a batch in which no one has a negative: weight decay alone would go on."""
-  config, model, optimizer, state, batch = parts
-  monkeypatch.setattr(step_module, 'total_loss', lambda *_: jnp.zeros(()))
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  method, optimizer, state, batch = parts
+  change_total(monkeypatch, method, jnp.zeros_like)
+  options = steps.options(method, optimizer, graph=False)
   step = jax.jit(functools.partial(train_step, **options))
   fine, metrics = step(state, batch, 3)
   assert (float(metrics['gradient_norm']), int(fine.skipped)) == (0, 0)
@@ -113,15 +126,10 @@ def test_an_embedding_that_is_not_finite_is_enough(parts, monkeypatch):
 
 
 def test_a_gradient_that_is_not_finite_is_enough(parts, monkeypatch):
-  config, model, optimizer, state, batch = parts
-  total = step_module.total_loss
-
-  def with_a_cusp(terms, loss):
-    value = total(terms, loss)
-    return value + jnp.sqrt(value - jax.lax.stop_gradient(value))  # 0, with an infinite slope
-
-  monkeypatch.setattr(step_module, 'total_loss', with_a_cusp)
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  method, optimizer, state, batch = parts
+  # 0, with an infinite slope
+  change_total(monkeypatch, method, lambda total: total + jnp.sqrt(total - jax.lax.stop_gradient(total)))
+  options = steps.options(method, optimizer, graph=False)
   after, metrics = jax.jit(functools.partial(train_step, **options))(state, batch, 3)
   assert np.isfinite(metrics['loss'])
   assert not np.isfinite(metrics['gradient_norm'])
@@ -131,9 +139,9 @@ def test_a_gradient_that_is_not_finite_is_enough(parts, monkeypatch):
 
 def test_the_state_is_still_donated(parts):
   """All of the old state's memory becomes the new one's: choosing between both makes no copy."""
-  config, model, optimizer, state, batch = parts
+  method, optimizer, state, batch = parts
   mesh = data_mesh()
-  options = dict(model=model, optimizer=optimizer, loss=config.loss, graph_active=False)
+  options = steps.options(method, optimizer, graph=False)
   compiled = jit_train_step(mesh, **options).lower(replicate(state, mesh), batch, np.uint32(0)).compile()
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   assert compiled.memory_analysis().alias_size_in_bytes >= size
@@ -149,14 +157,19 @@ def test_all_finite_and_choose():
     jax.tree.map(np.testing.assert_array_equal, choose(jnp.asarray(condition), tree, other), expected)
 
 
+def far_off(batch: Batch) -> Batch:
+  images = batch.images
+  return batch.replace(images=images.replace(regions=images.regions.at[4, 0, 0].set(-1e30)))
+
+
 def test_the_guard_names_the_step_the_cause_and_the_images(parts):
-  batch, said = parts[4], []
+  batch, said = parts[3], []
   ids = [f'photo{number}' for number in range(SIZE)]
   guard = Guard(9, lambda: '', say=said.append, image_ids=ids)
   good = {'loss': np.float32(1), 'skipped': 0, 'skipped_in_a_row': 0}
   bad = {'loss': np.float32(np.nan), 'skipped': 1, 'skipped_in_a_row': 1}
   guard.watch(1, good, batch)
-  guard.watch(2, bad, dataclasses.replace(batch, regions=batch.regions.at[4, 0, 0].set(-1e30)))
+  guard.watch(2, bad, far_off(batch))
   guard.watch(3, {**bad, 'loss': np.float32(2), 'skipped': 2}, batch)
   assert said == [
     "UPDATE SKIPPED, step 2: not finite was loss nan; values far outside the others have its images 'photo4' (up to "
@@ -166,12 +179,13 @@ def test_the_guard_names_the_step_the_cause_and_the_images(parts):
   assert guard.num_skipped == 2
   everyone = ', '.join(map(repr, ids))
   assert said[1] == (
-    'UPDATE SKIPPED, step 3: not finite was an embedding or a BatchNorm statistic; none of its images stands out of '
+    'UPDATE SKIPPED, step 3: not finite was what the method watches or keeps beside its parameters; none of its images '
+    'stands out of '
     f'{everyone}'
   )
-  padded = dataclasses.replace(  # what is no real region is nobody's value
-    batch, regions=batch.regions.at[4, 0, 0].set(1e30), region_mask=batch.region_mask.at[4, 0].set(False)
-  )
+  images = batch.images
+  images = images.replace(regions=images.regions.at[4, 0, 0].set(1e30), mask=images.mask.at[4, 0].set(False))
+  padded = batch.replace(images=images)  # what is no real region is nobody's value
   assert suspects(padded, ids, shown=2) == "none of its images stands out of 'photo0', 'photo1' and 4 more"
 
 
@@ -194,7 +208,7 @@ def config(tmp_path_factory):
   directory = tmp_path_factory.mktemp('guard')
   synthetic.write_data_set(directory)
   config = synthetic.tiny_config(directory)
-  config.model.interaction, config.data.length_buckets = 'none', (12,)
+  config.hrem.interaction, config.data.length_buckets = 'none', (12,)
   config.training.update(num_epochs=1, checkpoint_every_steps=4, log_every_steps=1, max_skipped_steps=3)
   return config
 
@@ -247,7 +261,7 @@ def test_what_was_not_learnt_is_said(tmp_path, capsys):
   features[23, 2] = 1e30
   np.save(path, features)
   config = synthetic.tiny_config(tmp_path)
-  config.model.interaction, config.data.length_buckets, config.data.drop_regions = 'none', (12,), 0.0
+  config.hrem.interaction, config.data.length_buckets, config.data.drop_regions = 'none', (12,), 0.0
   config.training.update(num_epochs=1, log_every_steps=1)
   loop.train(config, tmp_path / 'run')
   said = capsys.readouterr()
@@ -266,7 +280,7 @@ def test_what_was_not_learnt_is_said(tmp_path, capsys):
 
 
 def test_parameters_that_are_not_finite_are_never_saved(parts, tmp_path):
-  state = parts[3]
+  state = parts[2]
   broken = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(np.inf), state.params)
   message = 'step 0: the parameters are not finite and are not saved; there is no checkpoint yet'
   with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=message):

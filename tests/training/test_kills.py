@@ -31,7 +31,7 @@ config.data.neighbours.update(images_per_cluster=4, cluster_size=8, features='em
 config.training.update(num_epochs=4, checkpoint_every_steps=2, log_every_steps=1)
 config.evaluation.every_epochs = 0.75
 config.optimizer.update(decay_epochs=(1, 3))
-config.loss.warmup_steps = 30
+config.hrem.warmup_steps = 30
 update = loop.CompiledSteps.__call__
 
 def announced(self, state, batch):

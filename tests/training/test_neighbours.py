@@ -22,7 +22,7 @@ def config(directory):
   config.data.sampler = 'neighbours'
   config.data.neighbours.update(images_per_cluster=4, cluster_size=8, features='embeddings')
   # One program to compile: the graph has nothing to do with which examples come when.
-  config.model.interaction, config.data.length_buckets = 'none', (12,)
+  config.hrem.interaction, config.data.length_buckets = 'none', (12,)
   return config
 
 

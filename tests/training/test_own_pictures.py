@@ -28,8 +28,8 @@ from hrem_jax.training.setup import plan
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 # The tiny towers: CLIP's frozen with their features, SigLIP's with their pixels and trained. The files say the sizes.
 KINDS = {
-  'zero_shot': dict(tower='clip', name='features', num_heads=7),
-  'end_to_end': dict(tower='siglip', name='pixels', num_heads=7),
+  'zero_shot': dict(tower='clip', name='features'),
+  'end_to_end': dict(tower='siglip', name='pixels'),
 }
 SENTENCES = ['A dog  runs.', "The man's RED dog, and a cat!", 'dogs', 'two cats sit']
 
@@ -63,7 +63,8 @@ def load_config(folder: pathlib.Path, kind: str):
   config.data.update(
     directory=str(folder / 'data'), name=settings.pop('name'), cache=str(folder / 'cache'), length_buckets=(11,)
   )
-  config.model.update(**settings, weights=weights, interaction='none', image_graph=False, text_graph=False, remat=False)
+  config.model.update(**settings, weights=weights, remat=False)
+  config.hrem.update(num_heads=7, interaction='none', image_graph=False, text_graph=False)
   if kind == 'end_to_end':
     config.model.image_weights = weights
   config.optimizer.learning_rate = 0.01
@@ -150,7 +151,7 @@ def test_a_restored_run_encodes_images_and_texts(folder, kind, run):
   matcher, split = hrem_jax.restore(run), splits(folder, kind)['test']
   member = score_member(run, load_best(run))
   regions, mask = split.features.rows(np.arange(split.num_images))
-  more = {} if kind == 'end_to_end' else {'embeddings': split.features.embeddings(np.arange(split.num_images))}
+  more = {} if kind == 'end_to_end' else {'embeddings': split.features.extra('embeddings', np.arange(split.num_images))}
   assert_allclose(matcher.encode_images(regions, mask, **more), member.scores.images, atol=1e-6)
   assert_allclose(matcher.encode_texts(split.captions), member.scores.texts, atol=1e-6)
   assert matcher.evaluate(split)['rsum'] == pytest.approx(
@@ -200,7 +201,7 @@ def test_trained_towers_whose_folder_is_gone_have_no_row(folder, kind, run, caps
       {'model.embedding_size': 14},
       r'embeddings of texts of size 7, expected config.model.embedding_size=14',
     ),
-    ('zero_shot', {'model.num_heads': 2}, r'embedding_size \(7\) is not divisible by config.model.num_heads \(2\)'),
+    ('zero_shot', {'hrem.num_heads': 2}, r'embedding_size \(7\) is not divisible by config.hrem.num_heads \(2\)'),
     ('zero_shot', {'model.region_size': 13}, r'features of size 14, expected config.model.region_size=13'),
     ('end_to_end', {'model.embedding_size': 7}, r'embeddings of pictures of size 14, expected config.model.embedding'),
     (

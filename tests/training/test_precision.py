@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import steps
 import synthetic
 
-from hrem_jax.configuration import default_config
-from hrem_jax.data.batch import Batch
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.sharding import data_mesh
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 from hrem_jax.training.state import create_state
 from hrem_jax.training.step import jit_train_step
 
@@ -25,26 +25,29 @@ def make_batch() -> Batch:
   tokens = rng.integers(SIZE, 29, (SIZE, WORDS))
   tokens[:, 0] = np.arange(SIZE)
   masks = [np.arange(count) < rng.integers(2, count + 1, (SIZE, 1)) for count in (REGIONS, WORDS)]
-  return Batch(regions.astype(np.float32), masks[0], tokens.astype(np.int32), masks[1], np.arange(SIZE))
+  images, texts = ImageInputs(regions.astype(np.float32), masks[0]), TextInputs(tokens.astype(np.int32), masks[1])
+  return Batch(images, texts, np.arange(SIZE))
 
 
 def train(dtype: str) -> tuple[np.ndarray, np.ndarray]:
   """The loss of every step, and the similarities after the last one."""
   config = default_config()
-  config.model.update(embedding_size=32, num_heads=4, region_size=synthetic.REGION_SIZE, dropout=0.0, dtype=dtype)
+  config.model.update(embedding_size=32, region_size=synthetic.REGION_SIZE, dtype=dtype)
+  config.hrem.update(num_heads=4, dropout=0.0)
   config.model.bert.update(vocab_size=29, hidden_size=24, num_layers=1, num_heads=4, intermediate_size=48, dropout=0.0)
-  config.loss.update(base='hinge', enhanced='hinge')  # no random negatives
+  config.loss.base = config.hrem.enhanced = 'hinge'  # no random negatives
   config.optimizer.update(learning_rate=3e-3, language_model_lr_factor=1.0)
-  model, optimizer, batch = build_model(config.model), Optimizer(config.optimizer, steps_per_epoch=100), make_batch()
-  step = jit_train_step(data_mesh(), model=model, optimizer=optimizer, loss=config.loss, graph_active=True)
-  state = create_state(init_variables(model, jax.random.key(0), region_size=synthetic.REGION_SIZE), optimizer)
+  method, batch = build_method(config), make_batch()
+  optimizer = make_optimizer(method, config, 100)
+  step = jit_train_step(data_mesh(), **steps.options(method, optimizer, graph=True))
+  state = create_state(init_variables(method, config, jax.random.key(0)), optimizer)
   losses = []
   for _ in range(STEPS):
     state, metrics = step(state, batch, np.uint32(0))
     losses.append(float(metrics['loss']))
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
-  images = model.apply(state.variables, batch.regions, batch.region_mask, method='encode_images').embedding
-  texts = model.apply(state.variables, batch.tokens, batch.word_mask, method='encode_texts').embedding
+  images = method.apply(state.variables, batch.images, method='encode_images').embedding
+  texts = method.apply(state.variables, batch.texts, method='encode_texts').embedding
   return np.array(losses), np.asarray(images @ texts.T)
 
 

@@ -13,20 +13,21 @@ import oracle
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hrem_jax.configuration import default_config
-from hrem_jax.models.hrem import build_model, init_variables
+from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
+from hrem_jax.methods.registry import build_method, default_config, init_variables
 from hrem_jax.models.transformer import Dropout
 from hrem_jax.ops.losses import distance_weighted_loss
-from hrem_jax.training.optimizer import Optimizer
+from hrem_jax.training.setup import make_optimizer
 
 REGION_SIZE, ROWS = 13, 3
 
 
-def small_config(**settings):
+def small_config(*, text: str = 'bert', **settings):
   """The recipe's settings in a model of small sizes."""
   config = default_config()
-  config.model.update(embedding_size=24, num_heads=2, region_size=REGION_SIZE, **settings)
-  config.model.association.top_k = 3
+  config.model.update(embedding_size=24, region_size=REGION_SIZE, text=text)
+  config.hrem.update(num_heads=2, **settings)
+  config.hrem.association.top_k = 3
   config.model.bert.update(
     vocab_size=29, hidden_size=12, num_layers=2, num_heads=2, intermediate_size=20, max_positions=17
   )
@@ -35,12 +36,13 @@ def small_config(**settings):
 
 
 def variables_of(config) -> dict:
-  return init_variables(build_model(config.model), jax.random.key(0), region_size=REGION_SIZE)
+  return init_variables(build_method(config), config, jax.random.key(0))
 
 
-def inputs() -> tuple:
+def make_batch() -> Batch:
   real = jnp.ones((ROWS, 5), bool)
-  return jnp.ones((ROWS, 5, REGION_SIZE)), real, jnp.arange(ROWS * 5).reshape(ROWS, 5), real
+  texts = TextInputs(jnp.arange(ROWS * 5).reshape(ROWS, 5), real)
+  return Batch(ImageInputs(jnp.ones((ROWS, 5, REGION_SIZE)), real), texts, jnp.arange(ROWS))
 
 
 # --- dropout ----------------------------------------------------------------------------------------------------------
@@ -50,7 +52,7 @@ FRAGMENTS, WORDS = (2, ROWS, 5, 24), (ROWS, 5, 24)
 
 def dropouts(config, *, train: bool = True) -> list[tuple[str, tuple[int, ...], float]]:
   """Who drops numbers of which shape at which rate, in order."""
-  model, found = build_model(config.model), []
+  method, found = build_method(config), []
 
   def record(call, arguments, keywords, context):
     module = context.module
@@ -59,8 +61,8 @@ def dropouts(config, *, train: bool = True) -> list[tuple[str, tuple[int, ...], 
     return call(*arguments, **keywords)
 
   def apply(variables, key):
-    options = dict(graph_active=True, train=train, rngs={'dropout': key}, mutable=['batch_stats'])
-    model.apply(variables, *inputs(), **options)
+    options = dict(phase='graph', train=train, rngs={'dropout': key}, mutable=['batch_stats'])
+    method.apply(variables, make_batch(), **options)
 
   with nn.intercept_methods(record):
     jax.eval_shape(apply, jax.eval_shape(lambda: variables_of(config)), jax.random.key(0))
@@ -116,13 +118,13 @@ def test_dropout_acts_in_a_frozen_language_model_too():
   config = small_config(dropout=0.0)
   config.optimizer.language_model_lr_factor = 0.0
   variables = variables_of(config)
-  frozen = {**variables, 'params': Optimizer(config.optimizer, 1).freeze(variables['params'])}
-  _, _, tokens, mask = inputs()
+  method = build_method(config)
+  frozen = {**variables, 'params': make_optimizer(method, config, 1).freeze(variables['params'])}
 
   @functools.partial(jax.jit, static_argnames='train')
   def encode(key, train):
     options = dict(method='encode_texts', train=train, rngs={'dropout': key})
-    return build_model(config.model).apply(frozen, tokens, mask, **options).embedding
+    return method.apply(frozen, make_batch().texts, **options).embedding
 
   one, other = (np.asarray(encode(jax.random.key(key), True)) for key in range(2))
   assert np.abs(one - other).min(axis=1).max() > 0
@@ -170,13 +172,13 @@ def factor(path: str) -> float:
   return next((value for prefix, value in IS_SLOW.items() if path.startswith(prefix)), 1.0)
 
 
-def updated(params: dict, *, gradient: float, step: int, graph_active: bool) -> dict[str, np.ndarray]:
+def updated(params: dict, *, gradient: float, step: int, graph: bool) -> dict[str, np.ndarray]:
   """What the first update adds to each parameter, by path, with the recipe's settings and 10 steps an epoch."""
-  optimizer = Optimizer(default_config().optimizer, steps_per_epoch=10)
+  config = small_config()
+  optimizer = make_optimizer(build_method(config), config, 10)
+  active = optimizer.active(config.hrem.warmup_steps if graph else 0)
   grads = jax.tree.map(lambda p: jnp.full(p.shape, gradient, p.dtype), params)
-  new, _, _ = optimizer.update(
-    grads, optimizer.init(params), params, jnp.asarray(step, jnp.int32), graph_active=graph_active
-  )
+  new, _, _ = optimizer.update(grads, optimizer.init(params), params, jnp.asarray(step, jnp.int32), active=active)
   return flatten_dict(
     jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), new, params), sep='/'
   )
@@ -189,7 +191,7 @@ def params() -> dict:
 
 
 def test_every_parameter_decays_by_its_rate_times_1e_4_biases_and_norms_too(params):
-  change = updated(params, gradient=0.0, step=0, graph_active=True)
+  change = updated(params, gradient=0.0, step=0, graph=True)
   old = flatten_dict(params, sep='/')
   assert len(change) == len(old) > 70
   for path, added in change.items():
@@ -202,12 +204,12 @@ def test_every_parameter_decays_by_its_rate_times_1e_4_biases_and_norms_too(para
   ('step', 'rate'), [(0, RATE), (149, RATE), (150, RATE / 10), (249, RATE / 10), (250, RATE / 100)]
 )
 def test_the_first_step_of_adam_is_the_rate_of_its_epoch_and_a_tenth_for_bert(params, step, rate):
-  for path, added in updated(params, gradient=1e-4, step=step, graph_active=True).items():
+  for path, added in updated(params, gradient=1e-4, step=step, graph=True).items():
     np.testing.assert_allclose(added, -rate * factor(path), rtol=1e-2, atol=2 * np.finfo(np.float32).eps, err_msg=path)
 
 
 def test_before_the_graph_starts_its_parameters_neither_move_nor_decay(params):
-  for path, added in updated(params, gradient=1.0, step=0, graph_active=False).items():
+  for path, added in updated(params, gradient=1.0, step=0, graph=False).items():
     assert added.any() != path.startswith(('association/', 'interaction/')), path
 
 
@@ -219,7 +221,7 @@ def test_the_recipe_is_the_default():
     2.0,
   )
   assert (config.optimizer.decay_epochs, config.optimizer.decay_factor) == ((15, 25), 0.1)
-  assert (config.optimizer.language_model_lr_factor, config.optimizer.graph_lr_factor) == (0.1, 1.0)
-  assert (config.training.batch_size, config.training.num_epochs, config.loss.warmup_steps) == (128, 30, 8000)
+  assert (config.optimizer.language_model_lr_factor, config.hrem.graph_lr_factor) == (0.1, 1.0)
+  assert (config.training.batch_size, config.training.num_epochs, config.hrem.warmup_steps) == (128, 30, 8000)
   assert (config.data.drop_regions, config.data.drop_words) == (0.2, 0.2)
-  assert (config.model.dropout, config.model.bert.dropout) == (0.1, 0.1)
+  assert (config.hrem.dropout, config.model.bert.dropout) == (0.1, 0.1)

@@ -15,7 +15,7 @@ from runs import assert_same_run, reports
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import evaluate_best
-from hrem_jax.retrieval.run import Evaluator, step_folders
+from hrem_jax.retrieval.run import Evaluator, restore_variables, step_folders
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training import loop
 from hrem_jax.training.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ NUM_STEPS = 24
 def config(directory):
   """One program to compile, two epochs, checkpoints between the evaluations of steps 12 and 24."""
   config = synthetic.tiny_config(directory)
-  config.model.interaction, config.data.length_buckets = 'none', (12,)
+  config.hrem.interaction, config.data.length_buckets = 'none', (12,)
   config.training.update(num_epochs=2, checkpoint_every_steps=5, log_every_steps=1)
   return config
 
@@ -277,22 +277,25 @@ def test_a_damaged_best_checkpoint_is_no_other_one(whole_run, config, tmp_path, 
     evaluate_best(workdir)
 
 
-def test_checkpoints_from_before_the_guard_are_restored(two_checkpoints, restored_step, tmp_path, monkeypatch):
-  """The counts of skipped updates came later; what lacks them starts from 0."""
+def test_checkpoints_of_another_optimizer_are_used_but_not_gone_on_with(two_checkpoints, restored_step, tmp_path):
+  """As the first versions wrote them: a state for each of two groups, no counts of skipped updates."""
   import jax
   import orbax.checkpoint as ocp
 
   workdir = tmp_path / 'run'
   shutil.copytree(two_checkpoints, workdir)
   state = synthetic.state_on_disk(workdir, 7)
-  old = {name: value for name, value in state.items() if not name.startswith('skipped')}
-  assert len(old) == len(state) - 2
+  old = {name: value for name, value in state.items() if name in ('step', 'params', 'batch_stats')}
   folder = workdir / 'checkpoints' / '7'
   shutil.rmtree(folder / 'state')
   (folder / 'checksums.json').unlink()
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder / 'state', jax.tree.map(jax.numpy.asarray, old))
-  assert restored_step(workdir) == 7
+    old = jax.tree.map(jax.numpy.asarray, old | {'optimizer': {'encoders': [{'mu': old['params']}]}})
+    checkpointer.save(folder / 'state', old)
+  with pytest.raises(UserError, match='7: written by an earlier version of hrem_jax.* in another --workdir'):
+    restored_step(workdir)
+  assert folder.is_dir()
+  assert sorted(restore_variables(workdir, 7)) == ['batch_stats', 'params']
 
 
 def test_the_data_position_is_that_of_any_number_of_processes(two_checkpoints, restored_step, tmp_path):

@@ -1,24 +1,16 @@
-"""What both encoders share: the fragment relation graph, pooling and their result (METHOD section 1)."""
+"""HREM's pooling: the fragment relation graph, and one vector from both sides of it (METHOD section 1)."""
 
-import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hrem_jax.models.encoded import Encoded
 from hrem_jax.models.start_values import zeros
 from hrem_jax.models.transformer import TransformerLayer
 from hrem_jax.ops.packing import Packing, attention_mask, unpack
 from hrem_jax.ops.pooling import l2_normalize, pool_fragments
 
-
-@flax.struct.dataclass
-class Encoded:
-  """Instances of one modality after their encoder."""
-
-  embedding: Float[Array, 'b d']  # unit norm
-  pooled: Float[Array, 'b d']  # the same before normalisation
-  fragments: Float[Array, 'b k d']  # before the fragment graph: what the association graph looks at
-  mask: Bool[Array, 'b k']  # True for real fragments
+POOLED = 'pooled'  # in `extras`: the embedding before it is brought to length 1
 
 
 class ZeroGain(nn.Module):
@@ -33,7 +25,7 @@ class ZeroGain(nn.Module):
     """Args: `own` are the unit-norm embeddings of the pretrained encoder, `encoded` is what is learnt on top."""
     gain = self.param('gain', zeros, ())
     pooled = own.astype(encoded.embedding.dtype) + gain * encoded.embedding
-    return encoded.replace(embedding=l2_normalize(pooled), pooled=pooled)
+    return encoded.replace(embedding=l2_normalize(pooled), extras={**encoded.extras, POOLED: pooled})
 
 
 class FragmentPooling(nn.Module):
@@ -54,7 +46,10 @@ class FragmentPooling(nn.Module):
     packing: Packing | None = None,
     train: bool = False,
   ) -> Encoded:
-    """With `packing` the graph runs on packed rows (`[p, l, d]`), pooling on one instance per row."""
+    """The embedding, and the fragments before the graph.
+
+    With `packing` the graph runs on packed rows (`[p, l, d]`), pooling on one instance per row.
+    """
     related = fragments
     if self.use_graph:
       layer = TransformerLayer(
@@ -74,4 +69,4 @@ class FragmentPooling(nn.Module):
     fragments, related = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (fragments, related))
     mask = jnp.asarray(mask)  # NumPy's is welcome
     pooled = pool_fragments(fragments, related, mask, residual_weight=self.residual_weight)
-    return Encoded(embedding=l2_normalize(pooled), pooled=pooled, fragments=fragments, mask=mask)
+    return Encoded(l2_normalize(pooled), fragments, mask, {POOLED: pooled})

@@ -51,6 +51,7 @@ def main():
     ('step.py',),
     ('evaluation.py',),
     ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
+    ('restart.py',),
     ('scaling.py',),
     ('search.py',),
   ]

@@ -37,9 +37,9 @@ def write_data_set(directory: pathlib.Path, *, num_train: int = 40, num_dev: int
 
 def compile_less() -> None:
   """Each width of the graph is a program of its own in every step: three of them (test_relations has all 14)."""
-  from hrem_jax.ops import relations
+  from hrem_jax.ops import text_blocks
 
-  relations.CPU = relations.CPU._replace(num_widths=3)
+  text_blocks.CPU = text_blocks.CPU._replace(num_widths=3)
 
 
 def tiny_config(directory: pathlib.Path):
@@ -100,7 +100,7 @@ def write_run(config, workdir: pathlib.Path) -> None:
 
   from hrem_jax.data.pipeline import read_ahead
   from hrem_jax.retrieval.evaluation import evaluate_best
-  from hrem_jax.retrieval.run import Evaluator
+  from hrem_jax.retrieval.evaluator import Evaluator
   from hrem_jax.sharding import data_mesh
   from hrem_jax.training.checkpoint import Checkpoints
   from hrem_jax.training.progress import Progress

@@ -50,6 +50,7 @@ def main():
     ('association.py',),
     ('step.py',),
     ('evaluation.py',),
+    ('scores.py',),
     ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
     ('restart.py',),
     ('scaling.py',),

@@ -12,6 +12,7 @@ from PIL import Image
 from hrem_jax.data.demo.build import sample_splits
 from hrem_jax.data.demo.drawing import draw
 from hrem_jax.errors import UserError
+from hrem_jax.search.index import UnknownPicture
 from hrem_jax.search.searcher import Hit
 
 WIDTH = 64
@@ -49,7 +50,7 @@ class SceneSearcher:
 
   def item(self, id: str) -> Hit:
     if id not in self.entries:
-      raise UserError(f'/somewhere/index: no picture {id!r} in this index')
+      raise UnknownPicture(f'/somewhere/index: no picture {id!r} in this index')
     return self._hit(id, 1.0)
 
   def by_text(self, text: str, count: int = 10) -> list[Hit]:

@@ -11,7 +11,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--data', type=local_path, required=True, help='NAME_precomp, as `extract` wrote it, or a folder with it'
   )
-  parser.add_argument('--index', type=local_path, required=True, help='folder of the index; made if missing')
+  parser.add_argument('--index', type=local_path, required=True, help='file of the index; made if missing')
   parser.add_argument(
     '--encoder',
     type=local_path,

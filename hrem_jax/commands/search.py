@@ -8,7 +8,7 @@ from hrem_jax.paths import local_path
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('search', help='find the pictures of an index nearest to a sentence or a picture')
-  parser.add_argument('index', type=local_path)
+  parser.add_argument('index', type=local_path, help='a file that `encode` wrote')
   query = parser.add_mutually_exclusive_group()
   query.add_argument('--text', help='a sentence')
   query.add_argument('--image', type=local_path, help='a picture file')

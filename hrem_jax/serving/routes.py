@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
-from hrem_jax.errors import UserError
+from hrem_jax.search.index import UnknownPicture
 from hrem_jax.search.searcher import Hit, Searcher
 from hrem_jax.serving.answers import About, Error, Page, Picture, Results, found, picture_of
 from hrem_jax.serving.gallery import Gallery, PictureFile
@@ -134,5 +134,5 @@ def _item(service: Service, id: str) -> Hit:
   """Looked up in the index: an id of a request is never part of a path."""
   try:
     return service.searcher.item(id)
-  except UserError as error:
+  except UnknownPicture as error:
     raise HTTPException(404, f'no picture {id[:80]!r} in the index') from error

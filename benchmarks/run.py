@@ -51,6 +51,7 @@ def main():
     ('cross_attention.py',),
     ('step.py',),
     ('evaluation.py',),
+    ('scores.py',),
     ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
     ('restart.py',),
     ('scaling.py',),

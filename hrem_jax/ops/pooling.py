@@ -29,7 +29,7 @@ def l2_normalize(x: Float[Array, '*b d'], *, axis: int = -1) -> Float[Array, '*b
 def masked_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k']) -> Float[Array, 'b d']:
   """Mean over the real fragments of each instance; an instance without any gives zeros."""
   total = jnp.sum(jnp.where(mask[..., None], fragments, 0.0), axis=1)
-  return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+  return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None].astype(total.dtype)
 
 
 def largest(x: Float[Array, 'b k d'], mask: Bool[Array, '#b k #d'], *, count: int) -> Float[Array, 'b {count} d']:
@@ -52,7 +52,7 @@ def top_k_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, to
   An instance with fewer real fragments than `top_k` is averaged over those that it has; with none it gives zeros.
   """
   total = jnp.sum(largest(fragments, mask[..., None], count=top_k), axis=1)
-  return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None]
+  return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None].astype(total.dtype)
 
 
 def pool_fragments(

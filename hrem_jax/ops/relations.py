@@ -102,7 +102,7 @@ def relate_block(
   def summary(axis: int, asker_axis: int, mask, asker_mask) -> InterRelations:
     matches = best_matches(cosine, mask, asker_mask, axis=axis, asker_axis=asker_axis).squeeze(asker_axis)
     mask = mask.squeeze(asker_axis)
-    mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
+    mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1).astype(matches.dtype)
     return InterRelations(mean, largest(matches, mask, count=top_k))
 
   return summary(2, 1, region_mask, word_mask), summary(1, 2, word_mask, region_mask)

@@ -215,3 +215,21 @@ def test_equal_configurations_make_equal_methods(name):
   one, other = build_method(small_config(name)), build_method(small_config(name))
   assert one == other
   assert hash(one) == hash(other)
+
+
+@METHOD
+def test_no_type_is_promoted_unsaid(name):
+  """Encoding, scores, losses and their gradients: an integer or a half that becomes a float is written down."""
+  method, variables = made(name).method, made(name).variables
+
+  def objective(params, batch):
+    whole = {**variables, 'params': params}
+    images = method.apply(whole, batch.images, method='encode_images')
+    texts = method.apply(whole, batch.texts, method='encode_texts')
+    score = method.apply(whole, images, texts, method='score')
+    kept = [collection for collection in variables if collection != 'params']
+    losses, _ = method.apply(whole, batch, phase=method.phases[-1], mutable=kept, method='losses')
+    return score.sum() + sum(losses.terms.values())
+
+  with jax.numpy_dtype_promotion('strict'):
+    jax.eval_shape(jax.grad(objective), variables['params'], make_batch())

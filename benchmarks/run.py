@@ -50,7 +50,9 @@ def main():
     ('association.py',),
     ('step.py',),
     ('evaluation.py',),
+    ('scores.py',),
     ('input.py', *(('--weights', arguments.weights) if arguments.weights else ())),
+    ('restart.py',),
     ('scaling.py',),
     ('search.py',),
   ]

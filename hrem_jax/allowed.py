@@ -10,7 +10,7 @@ _POSITIVE = {
   'model': 'parts',
   'optimizer': 'learning_rate clip_norm',
   'training': 'num_epochs log_every_steps checkpoint_every_steps max_skipped_steps',
-  'evaluation': 'every_epochs batch_size',
+  'evaluation': 'every_epochs batch_size score_memory_mb',
   'model.bigru': 'word_size vocab_size',
   'model.bert': 'vocab_size hidden_size num_layers num_heads intermediate_size max_positions',
   'model.text_tower': 'vocab_size hidden_size num_layers num_heads intermediate_size max_positions projection_size',

@@ -113,6 +113,7 @@ def common_sections() -> ml_collections.ConfigDict:
     class_labels='',  # a file with the object classes of the images: R-precision of plausible matches, too
     ties='expected',  # or 'pessimistic', 'optimistic'
     batch_size=256,
+    score_memory_mb=2048.0,  # most that fragments and a block of scores take together, of a method without embeddings
   )
   return config
 

@@ -8,8 +8,11 @@ import math
 import os
 import pathlib
 import secrets
+import tempfile
 from collections.abc import Iterator
 from typing import IO
+
+import numpy as np
 
 from hrem_jax.errors import UserError, one_line
 
@@ -109,3 +112,22 @@ def read_json_object(path: pathlib.Path) -> dict:
   if not isinstance(content, dict):
     raise UserError(f'{path}: JSON of type {type(content).__name__}, expected an object')
   return content
+
+
+def temporary_array(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.memmap:
+  """Zeros in a mapped file without a name, which is gone with the array: for what may be larger than memory."""
+  with tempfile.TemporaryFile() as file:
+    reserve(file, max(math.prod(shape) * np.dtype(dtype).itemsize, 1), where=tempfile.gettempdir())
+    return np.memmap(file, dtype, shape=shape)
+
+
+def reserve(file: IO, size: int, *, where: str | os.PathLike) -> None:
+  """Makes a file that will be mapped so long: where a disk is full, a write to the map would end the program.
+
+  Raises:
+    OSError: There is no room; `where` is named.
+  """
+  try:
+    os.posix_fallocate(file.fileno(), 0, size)
+  except OSError as error:
+    raise OSError(error.errno, f'no room for {size / 1e6:.0f} MB: {error.strerror}', str(where)) from error

@@ -29,6 +29,12 @@ def replicate(tree, mesh: Mesh):
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
+def split_whole(tree, mesh: Mesh):
+  """Makes global arrays, split by rows, from host arrays that every process has in full."""
+  sharding = split_rows(mesh)
+  return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda where: x[where]), tree)
+
+
 def split_batch(batch, mesh: Mesh):
   """Makes global arrays, split by rows, from the rows that this process holds."""
   sharding = split_rows(mesh)

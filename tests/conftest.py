@@ -1,4 +1,4 @@
-"""Shapes in the signatures of `hrem_jax.ops` are checked while testing; in production they cost nothing."""
+"""Shapes in the signatures of `ops` and `methods` are checked while testing; in production they cost nothing."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ import pytest
 import synthetic
 from absl import flags
 
-jaxtyping.install_import_hook('hrem_jax.ops', 'beartype.beartype')
+jaxtyping.install_import_hook(['hrem_jax.ops', 'hrem_jax.methods'], 'beartype.beartype')
 synthetic.compile_less()
 flags.FLAGS.mark_as_parsed()  # grain reads flags, and tests have no absl.app.run
 

@@ -37,26 +37,29 @@ def write_data_set(directory: pathlib.Path, *, num_train: int = 40, num_dev: int
 
 def compile_less() -> None:
   """Each width of the graph is a program of its own in every step: three of them (test_relations has all 14)."""
-  from hrem_jax.ops import relations
+  from hrem_jax.ops import text_blocks
 
-  relations.CPU = relations.CPU._replace(num_widths=3)
+  text_blocks.CPU = text_blocks.CPU._replace(num_widths=3)
 
 
-def tiny_config(directory: pathlib.Path):
-  """Small enough to train in seconds; warm-up ends in the second epoch."""
+def tiny_config(directory: pathlib.Path, method: str = 'hrem'):
+  """Small enough to train in seconds; the second phase of an objective begins in the second epoch."""
   from hrem_jax.methods.registry import default_config
 
-  config = default_config()
+  own = {
+    'hrem': {'hrem.num_heads': 4, 'hrem.association.top_k': 5, 'hrem.warmup_steps': 15},
+    'gpo': {'loss.hardest_from': (15, 'steps')},
+    'scan': {'loss.hardest_from': (15, 'steps')},
+  }
+  config = default_config(method)
   config.data.directory, config.data.name, config.data.cache = str(directory), 'tiny', str(directory / 'cache')
-  config.data.length_buckets = (8, 12)
+  config.data.length_buckets, config.data.min_word_count = (8, 12), 1
   config.model.update(region_size=REGION_SIZE, embedding_size=32, text='bigru')
-  config.hrem.update(num_heads=4)
   config.model.bigru.word_size = 11
-  config.hrem.association.top_k = 5
   config.optimizer.update(learning_rate=3e-3, language_model_lr_factor=1.0, decay_epochs=(30,))
-  config.hrem.warmup_steps = 15
   config.training.update(batch_size=16, num_epochs=3, log_every_steps=4, checkpoint_every_steps=10)
   config.evaluation.batch_size = 16
+  config.update_from_flattened_dict(own.get(method, {}))
   return config
 
 
@@ -100,7 +103,7 @@ def write_run(config, workdir: pathlib.Path) -> None:
 
   from hrem_jax.data.pipeline import read_ahead
   from hrem_jax.retrieval.evaluation import evaluate_best
-  from hrem_jax.retrieval.run import Evaluator
+  from hrem_jax.retrieval.evaluator import Evaluator
   from hrem_jax.sharding import data_mesh
   from hrem_jax.training.checkpoint import Checkpoints
   from hrem_jax.training.progress import Progress

@@ -336,10 +336,13 @@ def test_checkpoints_move_between_numbers_of_devices(directory):
   assert_same_reports(directory / 'moved', directory / 'still')
 
 
-def assert_same_numbers(ours: dict, theirs: dict) -> dict[str, float]:
-  """Of what `twenty_steps` found; returns the largest differences."""
+def assert_same_numbers(ours: dict, theirs: dict, *, num_noise: int = 4) -> dict[str, float]:
+  """Of what `twenty_steps` found; returns the largest differences.
+
+  So many parameters have no true gradient: Adam moves them by rounding.
+  """
   noise = {name for name in theirs if re.match(r'parameter/.*(mlp_in|attention/key)/bias$', name)}
-  assert len(noise) == 4
+  assert len(noise) == num_noise
   largest = {}
   for kind, tolerance in (('gradient', 1e-5), ('metric', 1e-4), ('parameter', 1e-4)):
     names = [key for key in theirs if key.startswith(f'{kind}/') and key not in noise]

@@ -1,11 +1,12 @@
 """A program for `test_distributed.py`: some steps on whatever devices and processes there are, and what came of them.
 
-`twenty_steps.py --data=DIRECTORY --output=FILE.npz [--num_steps=20] [--warmup_steps=8]
+`twenty_steps.py --data=DIRECTORY --output=FILE.npz [--num_steps=20] [--warmup_steps=8] [--method=hrem]
 [--coordinator=... --num_processes=... --process_id=...]` writes the gradient of every parameter at the first ones,
 all metrics of all steps, and the parameters after the last one.
 """
 
 import argparse
+import functools
 import pathlib
 
 import flax
@@ -20,15 +21,28 @@ from hrem_jax.training.setup import first_state, prepare
 from hrem_jax.training.step import jit_train_step
 
 
-def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int, warmup_steps: int) -> dict[str, np.ndarray]:
+def run(
+  directory: pathlib.Path, workdir: pathlib.Path, num_steps: int, warmup_steps: int, method: str = 'hrem'
+) -> dict[str, np.ndarray]:
   synthetic.compile_less()
-  config = synthetic.tiny_config(directory)
+  config = synthetic.tiny_config(directory, method)
   config.data.packing_groups = 8  # wherever it runs: dropout is drawn by place in the rows
   config.optimizer.clip_norm = 1e9
+  if method == 'hrem':
+    config.hrem.warmup_steps = warmup_steps
+  else:
+    config.loss.hardest_from = (warmup_steps, 'steps')
   setup, mesh = prepare(config, workdir), data_mesh()
-  updates = [jit_train_step(mesh, **steps.options(setup.run.method, setup.optimizer, graph=graph)) for graph in (0, 1)]
+
+  @functools.cache
+  def update(phase, active):
+    return jit_train_step(mesh, method=setup.run.method, optimizer=setup.optimizer, phase=phase, active=active)
+
+  def update_after(step: int):
+    return update(setup.phase(step), setup.optimizer.active(step))
+
   batch = split_batch(setup.batches.batch(0), mesh)
-  state, _ = updates[True](first_state(setup, mesh), batch, 0)
+  state, _ = update_after(warmup_steps)(first_state(setup, mesh), batch, 0)
   # After one update Adam's first moment is a tenth of the gradient.
   groups = state.optimizer.inner_states
   moments = [flax.traverse_util.flatten_dict(steps.adam(state, name).mu, sep='/') for name in groups]
@@ -38,7 +52,7 @@ def run(directory: pathlib.Path, workdir: pathlib.Path, num_steps: int, warmup_s
   state, metrics = first_state(setup, mesh), {}
   for step in range(num_steps):
     batch = split_batch(setup.batches.batch(step), mesh)
-    state, reported = updates[step >= warmup_steps](state, batch, 0)
+    state, reported = update_after(step)(state, batch, 0)
     for name, value in reported.items():
       metrics.setdefault(f'metric/{name}', []).append(float(value))
   return found | {name: np.array(values) for name, values in metrics.items()} | _flat('parameter', state.params)
@@ -55,12 +69,14 @@ def main() -> None:
   parser.add_argument('--output', type=pathlib.Path, required=True)
   parser.add_argument('--num_steps', type=int, default=20)
   parser.add_argument('--warmup_steps', type=int, default=8)
+  parser.add_argument('--method', default='hrem')
   parser.add_argument('--coordinator')
   parser.add_argument('--num_processes', type=int)
   parser.add_argument('--process_id', type=int)
   arguments = parser.parse_args()
   with processes(arguments.coordinator, arguments.num_processes, arguments.process_id):
-    found = run(arguments.data, arguments.output.with_suffix(''), arguments.num_steps, arguments.warmup_steps)
+    workdir = arguments.output.with_suffix('')
+    found = run(arguments.data, workdir, arguments.num_steps, arguments.warmup_steps, arguments.method)
     if jax.process_index() == 0:
       np.savez(arguments.output, devices=jax.device_count(), processes=jax.process_count(), **found)
 

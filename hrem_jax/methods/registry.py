@@ -11,11 +11,11 @@ import ml_collections
 from hrem_jax import configuration
 from hrem_jax.data.batch import Batch, ImageInputs, TextInputs
 from hrem_jax.errors import UserError
-from hrem_jax.methods import hrem
+from hrem_jax.methods import gpo, hrem, scan
 from hrem_jax.methods.method import Entry, Method
 from hrem_jax.settings import checks, defaults
 
-METHODS: dict[str, Entry] = {'hrem': hrem.METHOD}
+METHODS: dict[str, Entry] = {'hrem': hrem.METHOD, 'gpo': gpo.METHOD, 'scan': scan.METHOD}
 DEFAULT = next(iter(METHODS))
 
 # Shapes of the optional inputs of one instance.

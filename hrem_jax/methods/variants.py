@@ -91,6 +91,6 @@ def listing() -> str:
     lines += [f'{name} ({entry.about.title})'] if entry.variants else []
     for key, variant in entry.variants.items():
       means = f' {" and ".join(variant.members)}; for `ablate` only' if variant.members else ':'
-      settings = ''.join(f' {setting}={value}' for setting, value in variant.settings.items())
+      settings = ''.join(f' {setting}={str(value).replace(" ", "")}' for setting, value in variant.settings.items())
       lines.append(f'  {key:{width}}  {variant.about}{means}{settings}')
   return '\n'.join(lines)

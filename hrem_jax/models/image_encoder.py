@@ -33,7 +33,7 @@ class MaskedBatchNorm(nn.Module):
     mean, variance = running_mean.value, running_variance.value
     if train:
       rows = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-      real, count = mask[..., None], jnp.maximum(jnp.sum(mask), 1)
+      real, count = mask[..., None], jnp.maximum(jnp.sum(mask), 1).astype(rows.dtype)
       mean = jnp.sum(jnp.where(real, rows, 0.0), axis=(0, 1)) / count
       variance = jnp.sum(jnp.where(real, (rows - mean) ** 2, 0.0), axis=(0, 1)) / count
       if not self.is_initializing():

@@ -6,15 +6,19 @@ from jaxtyping import Array, Bool, Float
 NORM_EPSILON = 1e-8
 
 
-def safe_norm(x: Float[Array, '*b d'], *, axis: int = -1, keepdims: bool = False) -> Float[Array, '...']:
-  """Euclidean norm whose gradient at zero is zero instead of NaN.
+def safe_sqrt(x: Float[Array, '...']) -> Float[Array, '...']:
+  """Square root whose gradient at zero is zero instead of NaN; zero, too, for what is below zero by rounding.
 
   The inner `where` keeps the square root away from zero, the outer one restores the value: only both together are
   finite forward and backward.
   """
-  squared = jnp.sum(x * x, axis=axis, keepdims=keepdims)
-  is_zero = squared == 0
-  return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+  is_positive = x > 0
+  return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1.0)), 0.0)
+
+
+def safe_norm(x: Float[Array, '*b d'], *, axis: int = -1, keepdims: bool = False) -> Float[Array, '...']:
+  """Euclidean norm whose gradient at zero is zero instead of NaN."""
+  return safe_sqrt(jnp.sum(x * x, axis=axis, keepdims=keepdims))
 
 
 def l2_normalize(x: Float[Array, '*b d'], *, axis: int = -1) -> Float[Array, '*b d']:
@@ -25,7 +29,7 @@ def l2_normalize(x: Float[Array, '*b d'], *, axis: int = -1) -> Float[Array, '*b
 def masked_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k']) -> Float[Array, 'b d']:
   """Mean over the real fragments of each instance; an instance without any gives zeros."""
   total = jnp.sum(jnp.where(mask[..., None], fragments, 0.0), axis=1)
-  return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+  return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None].astype(total.dtype)
 
 
 def largest(x: Float[Array, 'b k d'], mask: Bool[Array, '#b k #d'], *, count: int) -> Float[Array, 'b {count} d']:
@@ -48,7 +52,7 @@ def top_k_mean(fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], *, to
   An instance with fewer real fragments than `top_k` is averaged over those that it has; with none it gives zeros.
   """
   total = jnp.sum(largest(fragments, mask[..., None], count=top_k), axis=1)
-  return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None]
+  return total / jnp.clip(jnp.sum(mask, axis=1), 1, top_k)[:, None].astype(total.dtype)
 
 
 def pool_fragments(
@@ -70,3 +74,21 @@ def pool_fragments(
     `residual_weight * top-2 mean of fragments + (1 - residual_weight) * mean of related`.
   """
   return residual_weight * top_k_mean(fragments, mask) + (1 - residual_weight) * masked_mean(related, mask)
+
+
+def weighted_by_rank(
+  fragments: Float[Array, 'b k d'], mask: Bool[Array, 'b k'], weights: Float[Array, 'b k']
+) -> Float[Array, 'b d']:
+  """`sum_t weights_t z_t`, `z` being the real fragments of an instance, every channel sorted by itself, falling.
+
+  Args:
+    fragments: Any order; padding may stand anywhere.
+    mask: True for real fragments.
+    weights: Of the ranks; those beyond the number of real fragments do not count.
+
+  Returns:
+    The sums; zeros for an instance without fragments.
+  """
+  falling = -jnp.sort(jnp.where(mask[..., None], -fragments, jnp.inf), axis=1)
+  is_real = jnp.arange(fragments.shape[1]) < jnp.sum(mask, axis=1)[:, None]
+  return jnp.einsum('bk,bkd->bd', weights, jnp.where(is_real[..., None], falling, 0.0))

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from hrem_jax.ops import text_blocks
 from hrem_jax.ops.pooling import l2_normalize, largest
+from hrem_jax.ops.text_blocks import Tiling, map_text_blocks
 
 # Region-word and embedding products decide who is connected: a reduced-precision product would flip edges.
 PRECISION = jax.lax.Precision.HIGHEST
@@ -32,24 +34,6 @@ def insert_largest(
   nothing = jnp.full((x.shape[0], count, x.shape[2]), -jnp.inf, x.dtype)
   found = jax.lax.fori_loop(0, x.shape[1], insert, nothing, unroll=2)
   return jnp.where(jnp.isfinite(found), found, 0.0)
-
-
-class Tiling(NamedTuple):
-  """How the streamed graph is cut: `block_size` texts at a time, each block cut to one of `num_widths` widths.
-
-  Each width is a program of its own, chosen as it runs.
-  """
-
-  block_size: int
-  num_widths: int
-  largest: Callable = largest  # how the best matches are chosen
-
-
-# No work on padding; time does not depend much on the block's size, memory does. Insertion reads each match once.
-CPU = Tiling(block_size=8, num_widths=14, largest=insert_largest)
-# A choice made as it runs waits for the host: few large blocks in few widths beat the last padding saved, every program
-# more costs seconds to compile, and so few passes beat a loop over fragments.
-ACCELERATOR = Tiling(block_size=32, num_widths=3)
 
 
 class InterRelations(NamedTuple):
@@ -118,7 +102,7 @@ def relate_block(
   def summary(axis: int, asker_axis: int, mask, asker_mask) -> InterRelations:
     matches = best_matches(cosine, mask, asker_mask, axis=axis, asker_axis=asker_axis).squeeze(asker_axis)
     mask = mask.squeeze(asker_axis)
-    mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
+    mean = jnp.sum(matches, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1).astype(matches.dtype)
     return InterRelations(mean, largest(matches, mask, count=top_k))
 
   return summary(2, 1, region_mask, word_mask), summary(1, 2, word_mask, region_mask)
@@ -147,45 +131,26 @@ def fragment_relations(
   Returns:
     `(i2t, t2i)`: images asking texts `[i, t]` and texts asking images `[t, i]`.
   """
-  fragments = jax.lax.stop_gradient((regions, words))
-
-  def stream(tiling: Tiling, regions, region_mask, words, word_mask):
-    return _stream(regions, region_mask, words, word_mask, top_k=top_k, tiling=tiling)
-
-  arguments = fragments[0], jnp.asarray(region_mask), fragments[1], jnp.asarray(word_mask)
+  arguments = *jax.lax.stop_gradient((regions, words)), jnp.asarray(region_mask), jnp.asarray(word_mask)
+  stream = functools.partial(_stream, top_k=top_k)
   if tiling is not None:
-    return stream(tiling, *arguments)
+    return stream(*arguments, tiling=tiling, largest=largest)
+  # On CPU insertion reads each match once; on an accelerator so few passes beat a loop over fragments.
   return jax.lax.platform_dependent(
-    *arguments, cpu=functools.partial(stream, CPU), default=functools.partial(stream, ACCELERATOR)
+    *arguments,
+    cpu=functools.partial(stream, tiling=text_blocks.CPU, largest=insert_largest),
+    default=functools.partial(stream, tiling=text_blocks.ACCELERATOR, largest=largest),
   )
 
 
-def _stream(regions, region_mask, words, word_mask, *, top_k: int, tiling: Tiling):
+def _stream(regions, words, region_mask, word_mask, *, top_k: int, tiling: Tiling, largest: Callable):
   # Normalised first: fused into the transposition every norm would be read across the rows of a cache line.
   regions = jnp.transpose(jax.lax.optimization_barrier(l2_normalize(regions)), (2, 1, 0))  # [d, r, i]
-  region_mask = region_mask.T
-  num_texts, max_width = word_mask.shape
-  used = jnp.max(jnp.where(word_mask, jnp.arange(1, max_width + 1), 0), axis=1)  # width that a text needs
-  block_size = min(tiling.block_size, num_texts)
-  num_blocks = -(-num_texts // block_size)
-  order = jnp.argsort(used)
-  # The last block is filled up with texts that it, or another one, has already.
-  blocks = jnp.resize(order, (num_blocks, block_size))
 
-  def relate(width: int, block):
-    block_words = l2_normalize(words[block, :width])
-    options = dict(top_k=top_k, largest=tiling.largest)
-    return relate_block(block_words, word_mask[block, :width], regions, region_mask, **options)
+  def relate(words, mask):
+    return relate_block(l2_normalize(words), mask, regions, region_mask.T, top_k=top_k, largest=largest)
 
-  step = -(-max_width // tiling.num_widths)
-  programs = [functools.partial(relate, min(width, max_width)) for width in range(step, max_width + step, step)]
-
-  def relate_narrow(block):
-    return jax.lax.switch((jnp.max(used[block]) - 1) // step, programs, block)
-
-  by_length = jax.lax.map(relate_narrow, blocks)  # mean [blocks, b, i], strongest [blocks, b, k, i]
-  place = jnp.argsort(order)
-  i2t, t2i = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[place], by_length)
+  i2t, t2i = map_text_blocks(relate, words, word_mask, tiling=tiling)  # mean [t, i], strongest [t, k, i]
   i2t = InterRelations(i2t.mean.T, jnp.transpose(i2t.strongest, (2, 0, 1)))
   t2i = InterRelations(t2i.mean, jnp.swapaxes(t2i.strongest, 1, 2))
   return jax.lax.stop_gradient((i2t, t2i))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hrem_jax.ports.bert_names import bert_entries
-from hrem_jax.ports.tables import Entry, dense, fused_attention, norm, read_entries
+from hrem_jax.ports.tables import Entry, bidirectional_gru, dense, fused_attention, norm, read_entries
 
 
 def transformer_entries(ours: str, theirs: str) -> list[Entry]:
@@ -37,21 +37,13 @@ def batch_stats_entries() -> list[Entry]:
 
 
 def bigru_entries(ours: str) -> list[Entry]:
-  """`embed` and `rnn`, a bidirectional `torch.nn.GRU` of one layer: its gates stand in the same order as ours."""
-  entries = [Entry(f'{ours}word_embeddings', 'embed.weight')]
-  for direction, suffix in (('forward', 'l0'), ('backward', 'l0_reverse')):
-    entries += [
-      Entry(f'{ours}{direction}/input/kernel', f'rnn.weight_ih_{suffix}', np.transpose),
-      Entry(f'{ours}{direction}/input/bias', f'rnn.bias_ih_{suffix}'),
-      Entry(f'{ours}{direction}/recurrent_kernel', f'rnn.weight_hh_{suffix}', np.transpose),
-      Entry(f'{ours}{direction}/recurrent_bias', f'rnn.bias_hh_{suffix}'),
-    ]
-  return entries
+  """`embed` and `rnn` as `hrem_jax.models.bigru.BiGru`."""
+  return [Entry(f'{ours}/word_embeddings', 'embed.weight'), *bidirectional_gru(ours, 'rnn')]
 
 
 def text_encoder_entries(*, text: str = 'bert', linear: str | None = 'linear', graph: bool = True) -> list[Entry]:
   """Args: `linear` is the name of the layer behind the language model, None where there is none."""
-  language_model = {'bert': bert_entries('language_model/', 'bert.'), 'bigru': bigru_entries('language_model/')}
+  language_model = {'bert': bert_entries('language_model/', 'bert.'), 'bigru': bigru_entries('language_model')}
   return [
     *language_model[text],
     *(dense('linear', linear) if linear else []),

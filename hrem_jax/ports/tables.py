@@ -41,6 +41,19 @@ def fused_attention(ours: str, theirs: str) -> list[Entry]:
   return [*entries, *dense(f'{ours}/output', f'{theirs}.out_proj')]
 
 
+def bidirectional_gru(ours: str, theirs: str) -> list[Entry]:
+  """`torch.nn.GRU` of one layer: its gates stand in the same order as those of `hrem_jax.models.bigru.Gru`."""
+  entries = []
+  for direction, suffix in (('forward', 'l0'), ('backward', 'l0_reverse')):
+    entries += [
+      Entry(f'{ours}/{direction}/input/kernel', f'{theirs}.weight_ih_{suffix}', np.transpose),
+      Entry(f'{ours}/{direction}/input/bias', f'{theirs}.bias_ih_{suffix}'),
+      Entry(f'{ours}/{direction}/recurrent_kernel', f'{theirs}.weight_hh_{suffix}', np.transpose),
+      Entry(f'{ours}/{direction}/recurrent_bias', f'{theirs}.bias_hh_{suffix}'),
+    ]
+  return entries
+
+
 def read_entries(
   tensors: Mapping[str, np.ndarray], entries: Iterable[Entry], *, source: str, num_layers: int = 0
 ) -> dict:

@@ -4,6 +4,8 @@ import hashlib
 import pathlib
 from collections.abc import Iterable, Sequence
 
+import jax
+import numpy as np
 import tensorstore
 
 from hrem_jax.errors import UserError, one_line
@@ -84,3 +86,13 @@ def _checksums(folder: pathlib.Path, names: Iterable[str] | None = None) -> dict
     with (folder / name).open('rb') as file:
       checksums[name] = hashlib.file_digest(file, 'sha256').hexdigest()
   return checksums
+
+
+def digest(arrays) -> str:
+  """SHA-256 of all names and numbers of a tree of arrays."""
+  content = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(arrays)):
+    array = np.ascontiguousarray(leaf)
+    content.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n'.encode())
+    content.update(array.reshape(-1).view(np.uint8).data)
+  return content.hexdigest()

@@ -13,13 +13,14 @@ from hrem_jax.data.precomputed import Split
 from hrem_jax.errors import UserError
 from hrem_jax.files import to_json, write_text
 from hrem_jax.methods.registry import validate
+from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.protocols import Metrics, format_table
-from hrem_jax.retrieval.run import Evaluator, Run, load_best, load_test_split, skipped_updates
+from hrem_jax.retrieval.run import Run, load_best, load_test_split, skipped_updates
 from hrem_jax.retrieval.scores import Scores, mean_scores
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 from hrem_jax.retrieval.zero_shot import zero_shot_variables
 
-RESULTS_FILE = 'results.json'
+RESULTS_FILE, SCORES_FOLDER = 'results.json', 'scores'
 
 
 class Member(NamedTuple):
@@ -73,7 +74,7 @@ def score_member(
   split.check_inputs(run.config.model)
   check_split(split, run.config)
   shapes, evaluator = jax.eval_shape(lambda tree: tree, variables['params']), Evaluator(run, mesh)
-  scores, zero_shot = evaluator.scores(variables, split), None
+  scores, zero_shot = evaluator.scores(variables, split, folder=workdir / SCORES_FOLDER), None
   if run.config.model.start == 'zero_shot':
     before = zero_shot_variables(run, variables, mesh)
     zero_shot = before and evaluator.scores(before, split)

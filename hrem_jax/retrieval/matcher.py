@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
@@ -12,10 +13,12 @@ from hrem_jax.data.pipeline import Images
 from hrem_jax.data.precomputed import Split, load_split
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
+from hrem_jax.models.encoded import Encoded
 from hrem_jax.paths import local_path, run_folder
+from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.protocols import Metrics, check_protocol
 from hrem_jax.retrieval.regions import Regions
-from hrem_jax.retrieval.run import Evaluator, Run, load_best
+from hrem_jax.retrieval.run import Run, load_best
 
 
 class Matcher:
@@ -61,15 +64,19 @@ class Matcher:
       UserError: A shape or type is wrong, an image has no real region or one that is NaN or infinite, a mask came with
         a list, or embeddings are missing or not wanted.
     """
+    features = self._checked(regions, mask, embeddings)
+    if not len(features):
+      return np.zeros((0, self.embedding_size), np.float32)
+    return self.encode_rows(features)
+
+  def _checked(self, regions, mask, embeddings) -> Regions:
     features = Regions(regions, mask, region_size=self.config.model.region_size)
     if self.method.num_regions is not None:
       features.check_counts(self.method.num_regions)
     takes_embeddings = 'embeddings' in self.method.wants
     if takes_embeddings or embeddings is not None:
       features.add_embeddings(embeddings, self.embedding_size if takes_embeddings else None)
-    if not len(features):
-      return np.zeros((0, self.embedding_size), np.float32)
-    return self.encode_rows(features)
+    return features
 
   def encode_rows(self, images: Images) -> Float[np.ndarray, 'i d']:
     """Embeddings of images, at least one, that are read a few rows at a time."""
@@ -113,8 +120,56 @@ class Matcher:
     return self._evaluator.evaluate(self.variables, data, protocol=protocol)
 
 
+class FragmentMatcher(Matcher):
+  """The same of a method that compares fragments: images and texts have no embeddings, only pairs have a score.
+
+  What `encode_images` and `encode_texts` give is an `Encoded` of NumPy arrays, row for row in the order of what was
+  given: fragments `[n, k, d]`, their mask `[n, k]`, and what else a score looks at.
+  """
+
+  def encode_images(self, regions, mask=None, *, embeddings=None) -> Encoded:
+    """Fragments of images, of which there is at least one; arguments and errors as of `Matcher.encode_images`."""
+    features = self._checked(regions, mask, embeddings)
+    if not len(features):
+      raise UserError('encode_images: no image is given, expected at least one')
+    return self.encode_rows(features)
+
+  def encode_rows(self, images: Images) -> Encoded:
+    return self._evaluator.encoder.encode_image_fragments(self.variables, images)
+
+  def encode_texts(self, texts: Sequence[str], *, few_widths: bool = True) -> Encoded:
+    """Fragments of sentences, of which there is at least one, padded to a bucket; errors as of `Matcher.encode_texts`.
+
+    Args:
+      texts: A list of them.
+      few_widths: There are only few.
+    """
+    texts = _sentences(texts)
+    if not texts:
+      raise UserError('encode_texts: no sentence is given, expected at least one')
+    blocks, first_equal = self._evaluator.text_fragments(self.variables, texts, tokenize, one_width=True)
+    place = {text: row for row, text in enumerate(np.concatenate([block.captions for block in blocks]).tolist())}
+    order = [place[text] for text in first_equal.tolist()]
+
+    def join(*parts: np.ndarray) -> np.ndarray:
+      return np.concatenate([part[: len(block.captions)] for part, block in zip(parts, blocks, strict=True)])[order]
+
+    return jax.tree.map(join, *(block.encoded for block in blocks))
+
+  def similarity(self, images, texts: Sequence[str], *, embeddings=None) -> Float[np.ndarray, 'i t']:
+    """The method's scores of images (as for `encode_images`) and sentences."""
+    features, texts = self._checked(images, None, embeddings), _sentences(texts)
+    if not len(features) or not texts:
+      return np.zeros((len(features), len(texts)), np.float32)
+    scores = self._evaluator.pair_scores(self.variables, features, texts, tokenize)
+    return next(scores.blocks(np.arange(len(features)), side='images', chunk=len(features)))[1]
+
+
+MATCHERS = {'embeddings': Matcher, 'scores': FragmentMatcher}
+
+
 def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
-  """The matcher of a trained (or converted) workdir.
+  """The matcher of a trained (or converted) workdir: a `FragmentMatcher` where its method has no embeddings.
 
   Args:
     workdir: That of a training, or of `python -m hrem_jax convert`.
@@ -124,7 +179,8 @@ def restore(workdir: str | pathlib.Path, *, step: int | None = None) -> Matcher:
     UserError: There is no such workdir or checkpoint.
   """
   workdir = run_folder(workdir)
-  return Matcher(*load_best(workdir, step=step))
+  run, *rest = load_best(workdir, step=step)
+  return MATCHERS[run.method.kind](run, *rest)
 
 
 def _sentences(texts) -> list[str]:

@@ -1,33 +1,27 @@
 """A trained run on disk: its configuration, vocabulary and checkpoints (docs/checkpoints.md)."""
 
 import dataclasses
-import functools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from hrem_jax import configuration
 from hrem_jax.data import tokenizer as tokenizers
 from hrem_jax.data.precomputed import Split
 from hrem_jax.data.sources import open_split
-from hrem_jax.data.token_cache import cache_folder, cached_tokens
-from hrem_jax.data.tokenizer import TextTokenizer, TokenizedCaptions
+from hrem_jax.data.tokenizer import TextTokenizer
 from hrem_jax.errors import UserError, one_line, shown
 from hrem_jax.files import read_json_object, read_text, write_text
 from hrem_jax.methods.method import Method
 from hrem_jax.methods.registry import build_method, from_json
 from hrem_jax.retrieval.checkpoint_folder import CHECKPOINTS, checkpoint_folder
 from hrem_jax.retrieval.checksums import CHECKSUMS, verify, verify_file, write_checksums
-from hrem_jax.retrieval.encode import DataEncoder
-from hrem_jax.retrieval.scores import DotScores, Scores
-from hrem_jax.retrieval.split_protocols import evaluate_split, recall_only
 from hrem_jax.sharding import data_mesh, replicate
 
 CONFIG_FILE, TOKENIZER_FILE = 'config.json', 'tokenizer.json'
@@ -150,58 +144,6 @@ def _restore(workdir: pathlib.Path, step: int, is_wanted: Callable[[str], bool])
       return checkpointer.restore(folder, args=restore)
     except Exception as error:  # Orbax raises all kinds, bare `Exception` among them
       raise UserError(f'{folder}: not a whole checkpoint: {one_line(error)[:400]}') from error
-
-
-class Evaluator:
-  """Splits of a data set through the encoders to a flat dictionary of metrics (METHOD section 6)."""
-
-  def __init__(self, run: Run, mesh: Mesh):
-    self._run = run
-    self.encoder = DataEncoder(run.method, mesh, chunk_size=run.config.evaluation.batch_size)
-
-  def embed(self, variables: dict, split: Split):
-    """Embeddings of the images `[i, d]` and of the captions `[t, d]`.
-
-    Raises:
-      UserError: One is not finite: a model that broke must not get a recall.
-    """
-    tokenize = functools.partial(cached_tokens, folder=cache_folder(self._run.config.data.cache))
-    images = self.encoder.encode_images(variables, split.features)
-    texts = self.embed_texts(variables, split.captions, tokenize)
-    for what, embeddings in (('images', images), ('captions', texts)):
-      is_broken = ~np.isfinite(embeddings).all(axis=1)
-      if is_broken.any():
-        raise UserError(
-          f'split {split.name}: NaN or infinite embeddings of {is_broken.sum()} of {len(embeddings)} {what}, the first '
-          f'at position {is_broken.argmax()}; expected are a model that has not diverged and finite features'
-        )
-    return images, texts
-
-  def embed_texts(
-    self,
-    variables: dict,
-    texts: Sequence[str],
-    tokenize: Callable[[list[str], TextTokenizer], TokenizedCaptions],
-    *,
-    few_widths: bool = False,
-  ) -> Float[np.ndarray, 't d']:
-    """Embeddings of sentences, of which there is at least one, in their order.
-
-    Equal ones are encoded once: their embeddings must be equal to the last bit, or a tie is decided by rounding. With
-    `few_widths` they are padded to `config.data.length_buckets`, so that single ones need no more programs than that.
-    """
-    unique, where = np.unique(np.asarray(texts, object), return_inverse=True)
-    buckets, tokenizer = tuple(self._run.config.data.length_buckets), self._run.tokenizer
-    tokenized, widths = tokenize(unique.tolist(), tokenizer), buckets if few_widths else None
-    return self.encoder.encode_texts(variables, tokenized, tokenizer, buckets[-1], widths)[where]
-
-  def scores(self, variables: dict, split: Split) -> Scores:
-    """Of all images of a split with all of its captions; errors as of `embed`."""
-    return DotScores(*self.embed(variables, split))
-
-  def evaluate(self, variables: dict, split: Split, *, protocol: str) -> dict[str, float]:
-    """Recall metrics of a split by `protocol`, whatever else the configuration asks of the test split."""
-    return evaluate_split(self.scores(variables, split), split, recall_only(self._run.config, protocol))
 
 
 def load_best(workdir: pathlib.Path, *, step: int | None = None) -> tuple[Run, dict, int, Mesh]:

@@ -4,13 +4,13 @@ Where a score comes from is said here and nowhere else: from the dot product of 
 matrix (`MatrixScores`), from nothing (`ChanceScores`), from several models (`mean_scores`). Everything is on the host.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrem_jax.files import temporary_array
 from hrem_jax.ops.ranking import RankCounter, Ranks, RetrievalRanks, check_owner
 from hrem_jax.ops.streamed_ranking import DEFAULT_CHUNK, first_identical, ranks_from_embeddings
 
@@ -182,8 +182,7 @@ def mean_scores(members: Sequence[Scores]) -> Scores:
   if all(isinstance(member, DotScores) for member in members):
     images = np.concatenate([member.images for member in members], axis=1) / len(members)
     return DotScores(images, np.concatenate([member.texts for member in members], axis=1))
-  with tempfile.TemporaryFile() as file:  # it is there as long as it is mapped
-    mean = np.memmap(file, np.float32, shape=members[0].shape)
+  mean = temporary_array(members[0].shape, np.float32)
   for member in members:
     for rows, scores in member.blocks(np.arange(member.shape[0]), side='images'):
       mean[rows] += scores / len(members)

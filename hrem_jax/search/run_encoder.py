@@ -1,12 +1,10 @@
 """A trained run as the encoder of an index."""
 
 import functools
-import hashlib
 import pathlib
 import threading
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
@@ -16,6 +14,8 @@ from hrem_jax.data.provenance import check_same_features, read_provenance
 from hrem_jax.data.tokenizer import tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.paths import local_path
+from hrem_jax.retrieval.checksums import digest
+from hrem_jax.retrieval.encode import require_embeddings
 from hrem_jax.retrieval.matcher import restore
 from hrem_jax.search.data_pictures import DataPictures, Rows
 from hrem_jax.search.picture_queries import PictureQueries
@@ -42,6 +42,7 @@ class RunEncoder:
     picture_encoder: pathlib.Path | None = None,
   ):
     self.folder, self._matcher = workdir, restore(workdir, step=step)
+    require_embeddings(self._matcher.method, str(workdir))
     self.size, self.data_name = self._matcher.embedding_size, self._matcher.config.data.name
     self.identity = {'kind': 'run', 'step': self._matcher.step, 'sha256': digest(self._matcher.variables)}
     self.picture_encoder = picture_encoder or self._pretrained_folder()
@@ -92,13 +93,3 @@ class RunEncoder:
     name = model.image_weights or (model.weights if takes_embeddings(model) else '')
     folder = local_path(name)
     return folder if name and folder.is_dir() else None
-
-
-def digest(variables: dict) -> str:
-  """SHA-256 of all names and numbers of a tree of arrays."""
-  content = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(variables)):
-    array = np.ascontiguousarray(leaf)
-    content.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n'.encode())
-    content.update(array.reshape(-1).view(np.uint8).data)
-  return content.hexdigest()

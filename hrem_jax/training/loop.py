@@ -14,8 +14,8 @@ from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.data.token_cache import cache_folder
 from hrem_jax.retrieval.checkpoint_folder import checkpoint_folder
 from hrem_jax.retrieval.evaluation import evaluate_best
+from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.protocols import format_table
-from hrem_jax.retrieval.run import Evaluator
 from hrem_jax.sharding import data_mesh, split_batch
 from hrem_jax.training.checkpoint import Checkpoints
 from hrem_jax.training.guard import Guard

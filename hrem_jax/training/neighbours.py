@@ -12,7 +12,7 @@ from hrem_jax.data.features import RegionFeatures, open_array
 from hrem_jax.data.samplers import NeighbourSampler
 from hrem_jax.errors import UserError
 from hrem_jax.files import replacing
-from hrem_jax.retrieval.encode import DataEncoder
+from hrem_jax.retrieval.encode import DataEncoder, require_embeddings
 from hrem_jax.training.progress import Progress
 from hrem_jax.training.setup import Setup
 from hrem_jax.training.state import TrainState
@@ -33,6 +33,8 @@ class Neighbours:
     self._mean_regions = None  # made when first needed
     sampler = setup.batches.sampler
     self._sampler = sampler if isinstance(sampler, NeighbourSampler) else None
+    if self._sampler is not None and self._config.data.neighbours.features == 'embeddings':
+      require_embeddings(setup.run.method, "config.data.neighbours.features='embeddings'")
 
   def __enter__(self):
     return self

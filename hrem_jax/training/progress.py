@@ -140,7 +140,8 @@ def _report(line: str) -> dict | None:
     return None
   if not isinstance(report.get('kind'), str) or type(report.get('step')) is not int:
     return None
-  return report if all(type(value) in (int, float) for key, value in report.items() if key != 'kind') else None
+  words = {'kind', 'phase'}
+  return report if all(type(value) in (int, float) for key, value in report.items() if key not in words) else None
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:

@@ -26,7 +26,8 @@ from hrem_jax.data.tfds_split import load_tfds_split
 from hrem_jax.data.tokenizer import build_vocabulary, tokenize
 from hrem_jax.errors import UserError
 from hrem_jax.methods.registry import validate
-from hrem_jax.retrieval.run import Evaluator, load_test_split
+from hrem_jax.retrieval.evaluator import Evaluator
+from hrem_jax.retrieval.run import load_test_split
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training.neighbours import mean_regions
 from hrem_jax.training.setup import first_state, prepare

@@ -22,7 +22,8 @@ from hrem_jax.ops.losses import (
   log_negative_weights,
   relation_loss,
 )
-from hrem_jax.ops.relations import Tiling, fragment_relations, gaussian_affinity
+from hrem_jax.ops.relations import fragment_relations, gaussian_affinity
+from hrem_jax.ops.text_blocks import Tiling
 from hrem_jax.ports.release import association_entries
 from hrem_jax.ports.tables import read_entries
 

@@ -10,13 +10,12 @@ import pytest
 from oracle import assert_close
 
 from hrem_jax.ops.relations import (
-  ACCELERATOR,
-  Tiling,
   connection_matrix,
   fragment_relations,
   gaussian_affinity,
   keep_most_similar,
 )
+from hrem_jax.ops.text_blocks import ACCELERATOR, Tiling
 
 IMAGES, TEXTS, REGIONS, WORDS, SIZE, TOP_K = 3, 5, 7, 11, 13, 4
 TOLERANCE = {np.float32: 3e-6, np.float64: 1e-12}

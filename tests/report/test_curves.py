@@ -3,7 +3,7 @@
 import pytest
 
 from hrem_jax.report.axis import label, step_axis, value_axis
-from hrem_jax.report.curves import averaged, line_of
+from hrem_jax.report.curves import averaged, line_of, training_curves
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_reports_without_the_key_are_no_points():
   line = line_of([{'step': 1, 'loss': 2.0}, {'step': 2}, {'step': 3, 'loss': float('nan')}], 'loss', 'total')
   assert line.points == [(1.0, 2.0)]
   assert line.num_not_finite == 1
+
+
+def test_every_term_is_drawn_small_ones_apart_and_phases_are_marked():
+  reports = [
+    {'kind': 'train', 'step': step, 'loss': 9.0, 'loss/matching': 8.0, 'loss/other': 1.0, 'loss/regularity': 0.01}
+    for step in (10, 20, 30)
+  ]
+  page = training_curves([*reports, {'kind': 'phase', 'step': 15, 'phase': 'hardest'}], select_on='dev', best_step=30)
+  large, small = page.split('charts small')
+  assert '>hardest</span>' in large
+  assert '<b>8</b>' in large
+  assert 'Regularity loss' in small
+  assert 'regularity' not in large

@@ -13,9 +13,10 @@ from hrem_jax.errors import UserError
 from hrem_jax.report.tables import results_table
 from hrem_jax.retrieval.coco_judgements import coco_caption_ids, coco_image_ids, judgements
 from hrem_jax.retrieval.evaluation import evaluate_best
+from hrem_jax.retrieval.evaluator import Evaluator
 from hrem_jax.retrieval.plausible import plausible_metrics, read_class_labels
 from hrem_jax.retrieval.protocols import JUDGED, format_table, protocol_metrics
-from hrem_jax.retrieval.run import Evaluator, load_best
+from hrem_jax.retrieval.run import load_best
 from hrem_jax.retrieval.scores import DotScores
 from hrem_jax.retrieval.split_protocols import chance_on_split, check_split, evaluate_split
 from hrem_jax.retrieval.transfer import transfer

@@ -10,7 +10,8 @@ import synthetic
 
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import evaluate_best
-from hrem_jax.retrieval.run import Evaluator, best_step, load_best, load_test_split, restore_variables
+from hrem_jax.retrieval.evaluator import Evaluator
+from hrem_jax.retrieval.run import best_step, load_best, load_test_split, restore_variables
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training import loop
 from hrem_jax.training.progress import read_metrics

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 
+import jax
 import pytest
 import synthetic
 from runs import assert_same_run, reports
@@ -15,13 +16,14 @@ from runs import assert_same_run, reports
 from hrem_jax.data.pipeline import read_ahead
 from hrem_jax.errors import UserError
 from hrem_jax.retrieval.evaluation import evaluate_best
-from hrem_jax.retrieval.run import Evaluator, restore_variables, step_folders
+from hrem_jax.retrieval.evaluator import Evaluator
+from hrem_jax.retrieval.run import restore_variables, step_folders
 from hrem_jax.sharding import data_mesh
 from hrem_jax.training import loop
 from hrem_jax.training.checkpoint import Checkpoints
 from hrem_jax.training.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Stopped, StopRequests
 from hrem_jax.training.progress import Progress
-from hrem_jax.training.setup import first_state, prepare
+from hrem_jax.training.setup import prepare, state_shapes
 
 NUM_STEPS = 24
 
@@ -81,6 +83,27 @@ def test_stopped_wherever_it_is_it_ends_bitwise_the_same(directory, config, whol
   assert step_folders(workdir / 'checkpoints') == [12, 17]
   loop.train(config, workdir)
   assert_same_run(workdir, whole_run)
+
+
+def test_a_restart_holds_one_state_and_draws_none(two_checkpoints, directory, config, monkeypatch):
+  """Nothing is initialised or read from a folder of weights where there is a checkpoint: only shapes are known."""
+  workdir, live = directory / 'one', []
+  shutil.copytree(two_checkpoints, workdir)
+
+  def counting(self, state, batch):
+    others = [
+      array for array in jax.live_arrays() if not any(array is leaf for leaf in jax.tree.leaves((state, batch)))
+    ]
+    live.append(sum(array.nbytes for array in others) / sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+    raise KeyboardInterrupt
+
+  before = sum(array.nbytes for array in jax.live_arrays())
+  monkeypatch.setattr(loop, 'first_state', lambda *_: pytest.fail('a state was drawn'))
+  monkeypatch.setattr(loop.CompiledSteps, '__call__', counting)
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(config, workdir)
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(synthetic.state_on_disk(workdir, 7)))
+  assert live[0] < before + 0.2 * size
 
 
 def test_a_second_ctrl_c_does_not_wait():
@@ -197,12 +220,12 @@ DAMAGES = {
 def restored_step(directory, config):
   """The step that a workdir goes on from, and the position of its data."""
   setup = prepare(config, directory / 'setup')
-  state = first_state(setup, data_mesh())
+  shapes = state_shapes(setup, data_mesh())
 
   def restore(workdir: pathlib.Path) -> int:
     iterator = read_ahead(setup.batches, setup.num_steps)
     with Checkpoints(workdir) as checkpoints:
-      step = int(checkpoints.restore_latest(state, iterator).step)
+      step = int(checkpoints.restore_latest(shapes, iterator).step)
     assert iterator.get_state() == {'next_index': step}
     return step
 
@@ -279,7 +302,6 @@ def test_a_damaged_best_checkpoint_is_no_other_one(whole_run, config, tmp_path, 
 
 def test_checkpoints_of_another_optimizer_are_used_but_not_gone_on_with(two_checkpoints, restored_step, tmp_path):
   """As the first versions wrote them: a state for each of two groups, no counts of skipped updates."""
-  import jax
   import orbax.checkpoint as ocp
 
   workdir = tmp_path / 'run'

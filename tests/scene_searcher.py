@@ -53,9 +53,13 @@ class SceneSearcher:
       raise UnknownPicture(f'/somewhere/index: no picture {id!r} in this index')
     return self._hit(id, 1.0)
 
-  def by_text(self, text: str, count: int = 10) -> list[Hit]:
+  def by_text(self, text: str, count: int = 10, *, by: str = 'meaning') -> list[Hit]:
     if not re.search(r'\w', text):
       raise UserError('/somewhere/index: a query without words')
+    if by == 'words':
+      wanted = set(re.findall(r'\w+', text.lower()))
+      texts = {name: set(re.findall(r'\w+', ' '.join(each.captions).lower())) for name, each in self.entries.items()}
+      return [self._hit(name, 1.0) for name in self.entries if wanted <= texts[name]][:count]
     return self._nearest(self._words @ _words(text), count)
 
   def unknown_words(self, text: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 import argparse
 
-from hrem_jax.paths import local_path
+from hrem_jax.paths import index_address
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('forget', help='delete pictures from an index, so that nothing of them is left in it')
-  parser.add_argument('--index', type=local_path, required=True)
+  parser.add_argument('--index', type=index_address, required=True)
   parser.add_argument('ids', nargs='+', metavar='ID', help='of pictures that are in it; those that are not are named')
   parser.set_defaults(command=run)
 

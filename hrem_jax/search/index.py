@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from hrem_jax.errors import UserError
-from hrem_jax.paths import local_path
+from hrem_jax.paths import index_address
 
 DTYPES = ('float32', 'float16')
+LANCE = '.lance'  # what an address of LanceDB ends in
 
 
 class BrokenIndex(UserError):
@@ -60,9 +61,22 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
+class Where:
+  """Which pictures come into question.
+
+  Attributes:
+    caption: A caption has this in it, whatever the case.
+    path: The path where the picture was found once matches this pattern: `*` is anything, `?` one character.
+  """
+
+  caption: str | None = None
+  path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Found:
   item: Item
-  score: float  # cosine
+  score: float  # cosine, or of its words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +151,14 @@ class Index(Protocol):
   def delete(self, ids: Sequence[str]) -> list[str]:
     """Deletes pictures and all traces of them on the disk; may be repeated. Returns those that were not there."""
 
-  def nearest(self, queries: Float[np.ndarray, 'q d'], count: int, *, backend: str = 'exact') -> list[Found]:
+  def nearest(
+    self, queries: Float[np.ndarray, 'q d'], count: int, *, backend: str = 'exact', where: Where | None = None
+  ) -> list[Found]:
     """The best pictures, best first, equal ones by id; a score is the greatest of any query and embedding."""
+
+  def words(self, text: str, count: int, *, where: Where | None = None) -> list[Found]:
+    """The pictures with all words of a text in their captions or names, best first by BM25, equal ones by id; those in
+    quotes stand side by side. UserError where there are no words."""
 
   def item(self, id: str) -> Item:
     """Raises UnknownPicture."""
@@ -165,9 +185,14 @@ def open_index(address: str | pathlib.Path) -> Index:
   Raises:
     BrokenIndex: There is none, or it cannot be read.
   """
+  address = index_address(address)
+  if address.endswith(LANCE):
+    from hrem_jax.search.lance_index import LanceIndex
+
+    return LanceIndex(address)
   from hrem_jax.search.sqlite_index import SqliteIndex
 
-  return SqliteIndex(local_path(address))
+  return SqliteIndex(pathlib.Path(address))
 
 
 def create_index(address: str | pathlib.Path, about: About) -> Index:
@@ -176,11 +201,17 @@ def create_index(address: str | pathlib.Path, about: About) -> Index:
   Raises:
     UserError: There is something else.
   """
-  from hrem_jax.search import sqlite_rows
-
+  address = index_address(address)
   if about.dtype not in DTYPES:
     raise UserError(f'{address}: embeddings in {about.dtype!r}, expected {" or ".join(DTYPES)}')
-  sqlite_rows.create(local_path(address), about)
+  if address.endswith(LANCE):
+    from hrem_jax.search import lance_rows
+
+    lance_rows.create(address, about)
+  else:
+    from hrem_jax.search import sqlite_rows
+
+    sqlite_rows.create(pathlib.Path(address), about)
   return open_index(address)
 
 

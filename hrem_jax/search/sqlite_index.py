@@ -12,7 +12,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +22,11 @@ from hrem_jax.errors import say
 from hrem_jax.search import approximate, exact
 from hrem_jax.search.blocks import Block, Snapshot, folded
 from hrem_jax.search.database import close, connect, open_to_write, told, transaction
-from hrem_jax.search.index import About, BrokenIndex, Found, Item, State, UnknownPicture, check_added
+from hrem_jax.search.index import About, BrokenIndex, Found, Item, State, UnknownPicture, Where, check_added
 from hrem_jax.search.sqlite_rows import COLUMNS, Change, Kept, check_there, checked, read_block, read_row, read_state
+from hrem_jax.search.words import Text, Words
+
+Answer = TypeVar('Answer')
 
 
 class SqliteIndex:
@@ -34,6 +38,7 @@ class SqliteIndex:
     self.path, self.address = path, str(path)
     self._snapshot, self._loading = Snapshot(None, []), threading.Lock()
     self._graphs: dict[str, approximate.Graph] = {}
+    self._words, self._asking = None, threading.Lock()
     self._writer: sqlite3.Connection | None = None
     with self._reading() as (_, state):
       self._id = state.about.id
@@ -76,14 +81,47 @@ class SqliteIndex:
     self._erase()
     return [name for name in dict.fromkeys(ids) if name not in there]
 
-  def nearest(self, queries: Float[np.ndarray, 'q d'], count: int, *, backend: str = 'exact') -> list[Found]:
+  def nearest(
+    self, queries: Float[np.ndarray, 'q d'], count: int, *, backend: str = 'exact', where: Where | None = None
+  ) -> list[Found]:
     if backend != 'exact' and backend not in self._graphs:
       self.prepare(backend)
     find = exact.nearest if backend == 'exact' else self._graphs[backend].nearest
     with self._reading() as (db, state):
       snapshot = self._newest(db, state)
-      rows, scores = find(snapshot, queries, count)
+      among = None
+      if where:
+        ids = self._with_words(db, state, lambda words: words.ids(where))
+        among = np.array([name in ids for name in snapshot.ids], bool)
+      rows, scores = find(snapshot, queries, count, among)
       return [Found(self._item(db, snapshot.ids[row]), float(score)) for row, score in zip(rows, scores, strict=True)]
+
+  def words(self, text: str, count: int, *, where: Where | None = None) -> list[Found]:
+    with self._reading() as (db, state):
+      best = self._with_words(db, state, lambda words: words.best(text, count, where))
+      return [Found(self._item(db, name), score) for name, score in best]
+
+  def _with_words(self, db: sqlite3.Connection, state: Kept, ask: Callable[[Words], Answer]) -> Answer:
+    """Asks the full text of a state."""
+
+    def checksums() -> dict[int, bytes]:
+      found = dict(db.execute('SELECT row, checksum FROM pictures'))
+      if len(found) != state.pictures:
+        raise sqlite3.DatabaseError('pictures are missing or there twice')
+      return found
+
+    def read(number: int) -> Text:
+      row = checked(db.execute(f'SELECT {COLUMNS}, checksum FROM pictures WHERE row = ?', (number,)).fetchone())
+      return Text(row[0], json.loads(row[1]), row[2])
+
+    with self._asking:
+      path = self.derived / 'words'
+      self._words = self._words or Words(path)
+      if self._words.refresh((state.version, state.checksums), checksums, read):
+        self._words.keep()
+        if self.state().version != state.version:  # somebody may have forgotten what was written just now
+          path.unlink(missing_ok=True)
+      return ask(self._words)
 
   def item(self, id: str) -> Item:
     with self._reading() as (db, state):

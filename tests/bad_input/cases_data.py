@@ -31,6 +31,12 @@ def gallery_only(world):
 
 
 CASES = [
+  Case(
+    'a caption of endless length',
+    TRAIN,
+    'train_caps.txt: line 1 has 120,000 bytes, expected at most 65,536',
+    lines(CAPTIONS, put(0, 'a dog ' * 20_000)),
+  ),
   Case('the data set is not there', TRAIN.replace('/data', '/nowhere'), 'nowhere/tiny_precomp: train_ims.npy and'),
   Case('no features of a split', TRAIN, r'tiny_precomp: dev_ims.npy not found; the layout', gone(f'{AT}/dev_ims.npy')),
   Case(

@@ -45,4 +45,16 @@ CASES = [
     'siglip: the preprocessing gives 32 x 32 pixels, config.json expects 23 x 23',
     entry(PROCESSOR, lambda content: content.update(size={'height': 32, 'width': 32})),
   ),
+  Case(
+    'pictures prepared in a size that no memory holds',
+    EXTRACT,
+    f'{PROCESSOR}: size.height is 100000, expected at most 2,048',
+    entry(PROCESSOR, lambda content: content.update(size={'height': 100_000, 'width': 100_000})),
+  ),
+  Case(
+    'an encoder of a size that no model has',
+    EXTRACT,
+    f'{CONFIG}: vision_config.hidden_size is 1000.*, expected at most 2,097,152',
+    entry(CONFIG, lambda content: content['vision_config'].update(hidden_size=10**40)),
+  ),
 ]

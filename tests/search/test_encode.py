@@ -178,6 +178,10 @@ def test_commands(world, data, tmp_path, capsys):
   assert [list(each) for each in found] == [['rank', 'score', 'id', 'captions', 'picture']] * 2
   assert [each['rank'] for each in found] == [1, 2]
   assert pathlib.Path(found[0]['picture']).is_file()
+  cli.run(['search', str(index), '--text', '"picture 51"', '--words', '--only-captions', 'CAPTION'])
+  assert capsys.readouterr().out == ''
+  cli.run(['search', str(index), '--text', 'picture_51', '--words'])
+  assert capsys.readouterr().out.split()[2] == 'picture_51'
   cli.run(['search', str(index), '--text', 'caption of a Zebra, or 3', '--count', '1'])
   assert capsys.readouterr().err == 'hrem_jax: not in the vocabulary, so without meaning here: a, Zebra, or\n'
   cli.run(['search', str(index), '--image', str(world / 'pictures/picture_51.jpg'), '--count', '1'])
@@ -208,6 +212,7 @@ def test_commands(world, data, tmp_path, capsys):
   ('command', 'message'),
   [
     ('search W/index', 'nothing to search for: expected --text, --image, --id or --recall'),
+    ('search W/index --id dog --words', '--words and --both look for a text: expected --text'),
     ('search W/index --text dog --count 0', '--count 0: expected 1 or more'),
     ('search W/nothing --text dog', 'nothing: no index there'),
     ('search W/index --image W/nothing.jpg', 'nothing.jpg: not a picture that can be read: no such file'),

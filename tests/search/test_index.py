@@ -2,7 +2,10 @@
 
 import dataclasses
 import pathlib
+import secrets
+import sys
 import threading
+import urllib.request
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from small_index import SIZE, about, add, assert_same_content, content_of, found
 
 from hrem_jax.errors import UserError
 from hrem_jax.search import blocks
-from hrem_jax.search.index import Found, Item, Place, UnknownPicture, create_index, open_index
+from hrem_jax.search.index import Found, Item, Place, UnknownPicture, Where, create_index, open_index
+from hrem_jax.search.recall import recall_of
 
 POOL = unit_vectors(7, 6)  # few: many pictures have equal embeddings
 IDS = [f'picture {number}' for number in range(12)]
@@ -25,10 +29,43 @@ deletions = st.sets(st.sampled_from(IDS), min_size=1, max_size=4)
 operations = st.one_of(st.tuples(st.just('add'), additions), st.tuples(st.just('delete'), deletions))
 
 
-@pytest.fixture(params=['sqlite'])
+def sqlite(request):
+  return lambda folder, name='index': str(folder / name)
+
+
+def lance(request):
+  pytest.importorskip('lancedb')
+  return lambda folder, name='index': f'{folder}/{name}.lance'
+
+
+def bucket(request):
+  """An object store that speaks the protocol of S3, on this machine."""
+  pytest.importorskip('lancedb')
+  address = request.getfixturevalue('object_store')
+  return lambda folder, name='index': f'{address}/{secrets.token_hex(4)}/{name}.lance'
+
+
+@pytest.fixture(scope='module')
+def object_store():
+  server = pytest.importorskip('moto.server').ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
+  with pytest.MonkeyPatch.context() as patch:
+    server.start()
+    endpoint = 'http://{}:{}'.format(*server.get_host_and_port())
+    for name, value in (('ENDPOINT_URL', endpoint), ('ACCESS_KEY_ID', 'a'), ('SECRET_ACCESS_KEY', 'b')):
+      patch.setenv(f'AWS_{name}', value)
+    patch.setenv('AWS_REGION', 'us-east-1')
+    urllib.request.urlopen(urllib.request.Request(f'{endpoint}/pictures', method='PUT')).close()
+    yield 's3://pictures'
+    server.stop()
+
+
+ENGINES = [sqlite, pytest.param(lance, marks=pytest.mark.slow), pytest.param(bucket, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request):
   """Makes addresses in a folder."""
-  return lambda folder, name='index': str(folder / name)
+  return request.param(request)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -219,6 +256,138 @@ def test_readers_see_whole_states_while_a_writer_works(tmp_path, engine):
     thread.join()
   assert not problems
   assert seen == {(True, True), (False, False)}
+
+
+CAPTIONS = {
+  'a/rex': ('A brown dog runs.', 'Two Dogs on the grass, one of them BROWN'),
+  'b/cat': ('A cat looks at a dog.',),
+  'c': ('Ein Hündchen: "wau"',),
+  'd': (),
+  'e': ('brown grass; a runaway dog',),
+}
+
+
+@pytest.fixture
+def described(tmp_path, engine):
+  items = [
+    Item(name, captions, 'print', path=f'holidays/{name}.jpg' if '/' in name else None)
+    for name, captions in CAPTIONS.items()
+  ]
+  with create_index(engine(tmp_path), about()) as index:
+    index.add(items, unit_vectors(0, 5)[:, None])
+    yield index
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('dog', {'a/rex', 'b/cat', 'e'}),
+    ('DOG brown', {'a/rex', 'e'}),
+    ('"brown dog"', {'a/rex'}),
+    ('"dog brown"', set()),
+    ('hundchen', {'c'}),
+    ('rex', {'a/rex'}),
+    ('holidays cat', {'b/cat'}),
+    ('run', set()),
+    ('dog OR cat', set()),
+    ('do* (', set()),
+    ("dog's NEAR/2", set()),
+  ],
+)
+def test_words_are_found_as_they_stand(described, text, expected):
+  hits = described.words(text, 10)
+  assert {hit.item.id for hit in hits} == expected
+  assert all(hit.item.captions == CAPTIONS[hit.item.id] for hit in hits)
+  scores = [(-hit.score, hit.item.id) for hit in hits]
+  assert scores == sorted(scores)
+  assert described.words(text, 1) == hits[:1]
+
+
+@pytest.mark.parametrize('text', ['', ' ', '"', '()', '* -'])
+def test_without_words(described, text):
+  with pytest.raises(UserError, match='a query without words'):
+    described.words(text, 3)
+
+
+def test_words_follow_what_changes(described):
+  assert len(described.words('dog', 9)) == 3
+  with open_index(described.address) as index:
+    index.add([Item('d', ('A dog, at last.',), 'print'), Item('e', ('nothing',), 'print')], unit_vectors(1, 2)[:, None])
+  for reader in (described, open_index(described.address)):
+    assert {hit.item.id for hit in reader.words('dog', 9)} == {'a/rex', 'b/cat', 'd'}
+  with open_index(described.address) as index:
+    index.delete(['d', 'b/cat'])
+  assert [hit.item.id for hit in described.words('dog', 9)] == ['a/rex']
+
+
+@pytest.mark.parametrize(
+  ('where', 'expected'),
+  [
+    (Where(caption='BROWN d'), {'a/rex'}),
+    (Where(caption='dog'), {'a/rex', 'b/cat', 'e'}),
+    (Where(caption='hünd'), {'c'}),
+    (Where(caption='"wau"'), {'c'}),
+    (Where(caption='%'), set()),
+    (Where(path='holidays/*'), {'a/rex', 'b/cat'}),
+    (Where(path='*/?at.jpg'), {'b/cat'}),
+    (Where(path='holidays/[ab]*'), set()),
+    (Where('dog', '*rex*'), {'a/rex'}),
+  ],
+)
+def test_only_some_pictures(described, where, expected):
+  query = unit_vectors(3, 1)
+  everything = [hit for hit in described.nearest(query, 5) if hit.item.id in expected]
+  assert described.nearest(query, 5, where=where) == everything
+  assert described.nearest(query, 1, where=where) == everything[:1]
+  assert {hit.item.id for hit in described.words('dog', 9, where=where)} == expected & {'a/rex', 'b/cat', 'e'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', [lance], indirect=True)
+def test_the_graph_of_lancedb(tmp_path, engine):
+  vectors = unit_vectors(0, 2000, 16)
+  with create_index(engine(tmp_path), about(size=16)) as index:
+    index.add([Item(f'{number:04d}', (), '') for number in range(2000)], vectors[:, None])
+    assert index.prepare('exact') is None
+    assert index.prepare('lance') > 0
+    assert index.prepare('lance') is None
+    assert recall_of(index, 'lance', unit_vectors(1, 30, 16)[:, None], 10) > 0.9
+    index.add([Item('new', (), '')], unit_vectors(1, 1, 16)[:, None])
+    assert index.nearest(unit_vectors(1, 1, 16), 1, backend='lance')[0].item.id == 'new'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', [lance], indirect=True)
+def test_what_is_forgotten_is_gone_from_a_table(tmp_path, engine):
+  address = make_index(engine(tmp_path), *(make_content(IDS[part::3], part) for part in range(3)))
+  gone = make_content(IDS[1::3], 1)
+
+  def traces():
+    everything = b''.join(path.read_bytes() for path in tmp_path.rglob('*') if path.is_file())
+    return [name for name, (vectors, _) in gone.items() if vectors.tobytes() in everything]
+
+  with open_index(address) as index:
+    index.words('about', 3)
+    index.prepare('lance')
+    assert traces()
+    index.delete(list(gone))
+    assert not traces()
+    assert len(index.words('about', 99)) == 8
+    assert len(found(index, unit_vectors(0, 1)[0], 99, backend='lance')) == 8
+
+
+@pytest.mark.parametrize(
+  'address', ['s3://pictures', 's3://pictures/index', 'gs://bucket/a/index.sqlite', 'http://x/a.lance']
+)
+def test_addresses_that_are_none(address):
+  with pytest.raises(UserError, match='an address, expected a file, or s3://BUCKET/NAME.lance'):
+    open_index(address)
+
+
+def test_an_engine_that_is_not_installed(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'lancedb', None)
+  with pytest.raises(UserError, match=r"index.lance: LanceDB is not installed: pip install 'hrem_jax\[lance\]'"):
+    open_index('index.lance')
 
 
 def test_a_folder_that_is_an_index_of_an_earlier_version(tmp_path):

@@ -15,7 +15,7 @@ import hrem_jax
 from hrem_jax.data.precomputed import load_split
 from hrem_jax.errors import UserError
 from hrem_jax.search.encode import encode
-from hrem_jax.search.index import BrokenIndex, open_index
+from hrem_jax.search.index import BrokenIndex, Where, open_index
 from hrem_jax.search.run_encoder import RunEncoder
 from hrem_jax.search.searcher import Hit, open_searcher
 
@@ -67,6 +67,30 @@ def test_scores_are_cosines_of_the_run(searcher, world):
   assert searcher.by_text(TEXT, 3) == hits[:3]
   assert len(searcher.by_text(TEXT, 99)) == 16
   assert searcher.by_text(TEXT, 0) == []
+
+
+def test_words_and_both_ways_together(searcher):
+  words = searcher.by_text('caption "picture 3"', by='words')
+  assert [hit.id for hit in words] == ['picture_3']
+  assert searcher.by_text('zebra', by='words') == []
+  nearest = searcher.by_text('caption of picture 3', 16)
+  words = searcher.by_text('caption of picture 3', 16, by='words')
+  both = searcher.by_text('caption of picture 3', 16, by='both')
+  ranks = [{hit.id: rank for rank, hit in enumerate(hits, 1)} for hits in (nearest, words)]
+  expected = {name: sum(1 / (60 + each[name]) for each in ranks if name in each) for name in ranks[0]}
+  assert {hit.id: hit.score for hit in both} == pytest.approx(expected)
+  assert [hit.id for hit in both] == sorted(expected, key=lambda name: (-expected[name], name))
+  assert searcher.by_text('caption of picture 3', 2, by='both') == both[:2]
+  with pytest.raises(UserError, match="search by 'colour': expected meaning, words, both"):
+    searcher.by_text('dog', by='colour')
+
+
+def test_filters(searcher, world):
+  where = Where(caption='picture 1')
+  expected = {'picture_1', 'picture_10', 'picture_11'}
+  assert {hit.id for hit in searcher.by_text(TEXT, where=where)} == expected
+  assert {hit.id for hit in searcher.by_id('picture_3', where=where)} == expected
+  assert {hit.id for hit in searcher.by_picture(small_pictures.random_picture(1), where=where)} == expected
 
 
 def test_a_picture_finds_itself(searcher, world):

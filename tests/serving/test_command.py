@@ -182,6 +182,8 @@ def test_a_real_index_is_served_with_its_pictures(tmp_path):
   results = answer['results']
   assert answer['unknown'] == ['axis']
   assert [(each['id'], each['score']) for each in results] == [('b', 1), ('a', 0), ('c', 0)]
+  words = client.get('/api/search?text=picture&by=words').json()
+  assert ([each['id'] for each in words['results']], words['unknown']) == (['a'], [])
   assert client.get('/pictures/a').content == content
   assert client.get('/pictures/b').status_code == 404  # only what is in the folder of the pictures
   assert client.get('/api/pictures/c').json() == {'id': 'c', 'captions': [], 'picture': None}

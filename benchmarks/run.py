@@ -48,6 +48,7 @@ def main():
   arguments = parser.parse_args()
   scripts = [
     ('association.py',),
+    ('cross_attention.py',),
     ('step.py',),
     ('evaluation.py',),
     ('scores.py',),

@@ -28,6 +28,20 @@ def local_path(text: str | os.PathLike) -> pathlib.Path:
   return expand_home(text)
 
 
+def index_address(text: str | os.PathLike) -> str:
+  """That of an index: a file, or a table of LanceDB, a folder or an object store's address that ends in `.lance`.
+
+  Raises:
+    UserError: It is another address.
+  """
+  text = os.fspath(text).rstrip('/')
+  if not _ADDRESS.match(text):
+    return str(local_path(text))
+  if not re.fullmatch(r'(s3|gs|az)://[^/]+/.*[^/]\.lance', text):
+    raise UserError(f'{text}: an address, expected a file, or s3://BUCKET/NAME.lance (gs://, az://)')
+  return text
+
+
 def expand_home(text: str) -> pathlib.Path:
   """`~` and `~/...` are home; `~p.jpg` is the name of a file.
 

@@ -20,10 +20,11 @@ import sys
 
 import jax
 import numpy as np
-from golden_checks import hrem
+import synthetic
+from golden_checks import gpo, hrem, scan
 from golden_checks.golden_file import GoldenFile, Line
 
-CHECKS = {'hrem': hrem.check}
+CHECKS = {'hrem': hrem.check, 'gpo': gpo.check, 'scan': scan.check}
 
 
 def check_file(method: str, path: pathlib.Path, dtype=np.float64) -> list[Line]:
@@ -42,6 +43,7 @@ def main() -> int:
   parser.add_argument('files', nargs='+', type=pathlib.Path, metavar='FILE.npz')
   parser.add_argument('--float32', action='store_true', help='instead of float64')
   arguments = parser.parse_args()
+  synthetic.compile_less()
   failed = 0
   for path in arguments.files:
     lines = check_file(arguments.method, path, np.float32 if arguments.float32 else np.float64)

@@ -12,6 +12,7 @@ from PIL import Image
 from hrem_jax.data.demo.build import sample_splits
 from hrem_jax.data.demo.drawing import draw
 from hrem_jax.errors import UserError
+from hrem_jax.search.index import UnknownPicture
 from hrem_jax.search.searcher import Hit
 
 WIDTH = 64
@@ -49,12 +50,16 @@ class SceneSearcher:
 
   def item(self, id: str) -> Hit:
     if id not in self.entries:
-      raise UserError(f'/somewhere/index: no picture {id!r} in this index')
+      raise UnknownPicture(f'/somewhere/index: no picture {id!r} in this index')
     return self._hit(id, 1.0)
 
-  def by_text(self, text: str, count: int = 10) -> list[Hit]:
+  def by_text(self, text: str, count: int = 10, *, by: str = 'meaning') -> list[Hit]:
     if not re.search(r'\w', text):
       raise UserError('/somewhere/index: a query without words')
+    if by == 'words':
+      wanted = set(re.findall(r'\w+', text.lower()))
+      texts = {name: set(re.findall(r'\w+', ' '.join(each.captions).lower())) for name, each in self.entries.items()}
+      return [self._hit(name, 1.0) for name in self.entries if wanted <= texts[name]][:count]
     return self._nearest(self._words @ _words(text), count)
 
   def unknown_words(self, text: str) -> list[str]:

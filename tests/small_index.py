@@ -4,12 +4,11 @@ import pathlib
 
 import numpy as np
 
-from hrem_jax.search.snapshot import Snapshot
-from hrem_jax.search.writer import IndexWriter, Item, create_index, open_writer
+from hrem_jax.search.index import About, Index, Item, create_index
 
 SIZE = 5
 ENCODER = {'identity': {'kind': 'none'}, 'place': {'path': '/nowhere', 'from_index': '../nowhere'}}
-# Id to the embedding and the caption.
+# Id to the embeddings and the caption.
 Content = dict[str, tuple[np.ndarray, str]]
 
 
@@ -18,41 +17,45 @@ def unit_vectors(seed: int, count: int, size: int = SIZE) -> np.ndarray:
   return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def make_content(ids: list[str], seed: int = 0) -> Content:
-  return {name: (v, f'about {name}, {seed}') for name, v in zip(ids, unit_vectors(seed, len(ids)), strict=True)}
+def make_content(ids: list[str], seed: int = 0, views: int = 1) -> Content:
+  vectors = unit_vectors(seed, len(ids) * views).reshape(len(ids), views, SIZE)
+  return {name: (v, f'about {name}, {seed}') for name, v in zip(ids, vectors, strict=True)}
 
 
-def add(writer: IndexWriter, content: Content) -> None:
+def add(index: Index, content: Content) -> None:
   items = [Item(name, (caption,), f'print of {caption}') for name, (_, caption) in content.items()]
-  writer.add(items, np.array([vector for vector, _ in content.values()], np.float32).reshape(-1, SIZE))
+  index.add(items, np.stack([vectors for vectors, _ in content.values()]).astype(np.float32))
 
 
-def make_index(folder: pathlib.Path, *contents: Content, dtype: str = 'float32') -> pathlib.Path:
-  """An index with a segment for each content."""
-  create_index(folder, ENCODER, None, SIZE, dtype)
-  with open_writer(folder) as writer:
+def about(**changes) -> About:
+  return About(**{'id': 'of a test', 'encoder': ENCODER, 'pictures': None, 'size': SIZE, **changes})
+
+
+def make_index(address: str | pathlib.Path, *contents: Content, **changes) -> str | pathlib.Path:
+  """An index to which the contents are added one after the other."""
+  with create_index(address, about(**changes)) as index:
     for content in contents:
-      add(writer, content)
-  return folder
+      add(index, content)
+  return address
 
 
-def content_of(snapshot: Snapshot) -> Content:
+def content_of(index: Index) -> Content:
   """All that is in an index, in the order of its ids."""
-  rows = np.array([snapshot.row(name) for name in snapshot.ids], int)
-  captions = [snapshot.item(int(row))['captions'] for row in rows]
-  return {
-    name: (vector, *its) for name, vector, its in zip(snapshot.ids, snapshot.vectors(rows), captions, strict=True)
-  }
+  return {name: (index.vectors(name), *index.item(name).captions) for name in index.ids()}
 
 
 def assert_same_content(ours: Content, theirs: Content) -> None:
   assert list(ours) == sorted(theirs)
-  for name, (vector, caption) in ours.items():
+  for name, (vectors, caption) in ours.items():
     assert caption == theirs[name][1]
-    np.testing.assert_array_equal(vector, theirs[name][0])
+    np.testing.assert_array_equal(vectors, theirs[name][0])
+
+
+def found(index: Index, query: np.ndarray, count: int, **options) -> list[str]:
+  return [each.item.id for each in index.nearest(query[None], count, **options)]
 
 
 def brute_force(content: Content, query: np.ndarray, count: int) -> list[str]:
   """Ids, best first, equal scores by id."""
-  scores = {name: round(float(np.float64(vector) @ np.float64(query)), 12) for name, (vector, _) in content.items()}
+  scores = {name: round(float((np.float64(v) @ np.float64(query)).max()), 12) for name, (v, _) in content.items()}
   return sorted(content, key=lambda name: (-scores[name], name))[:count]

@@ -20,9 +20,8 @@ def run(arguments: argparse.Namespace) -> None:
   from hrem_jax.data.check import examine, format_counts
   from hrem_jax.data.sources import precomputed_folders
   from hrem_jax.methods.registry import default_config
-  from hrem_jax.search.manifest import MANIFEST
 
-  if (arguments.data / MANIFEST).is_file():
+  if arguments.data.is_file():
     _check_index(arguments.data)
     return
   num_problems, widest = 0, default_config().data.length_buckets[-1]
@@ -41,17 +40,16 @@ def run(arguments: argparse.Namespace) -> None:
     sys.exit(2)
 
 
-def _check_index(folder: pathlib.Path) -> None:
+def _check_index(path: pathlib.Path) -> None:
   """Reads all of an index."""
-  from hrem_jax.search.snapshot import open_snapshot
+  from hrem_jax.search.index import open_index
 
-  snapshot = open_snapshot(folder)
-  problems, manifest = snapshot.problems(), snapshot.manifest
-  if problems:
-    print(*problems, f'{folder}: {len(problems)} problem(s)', sep='\n')
+  index = open_index(path)
+  if problems := index.problems():
+    print(*problems, f'{path}: {len(problems)} problem(s)', sep='\n')
     sys.exit(2)
+  state = index.state()
   print(
-    f'{folder}: whole; {len(snapshot):,} pictures of size {manifest.size} in {manifest.dtype}, '
-    f'{manifest.rows - len(snapshot):,} deleted rows, {len(manifest.segments)} segment(s), encoder '
-    f'{manifest.encoder["place"]["path"]}'
+    f'{path}: whole; {state.pictures:,} pictures, {state.about.views} embedding(s) of size {state.about.size} each in '
+    f'{state.about.dtype}, encoder {state.about.encoder["place"]["path"]}'
   )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hrem_jax.paths import local_path
+from hrem_jax.paths import index_address, local_path
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -11,7 +11,12 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--data', type=local_path, required=True, help='NAME_precomp, as `extract` wrote it, or a folder with it'
   )
-  parser.add_argument('--index', type=local_path, required=True, help='folder of the index; made if missing')
+  parser.add_argument(
+    '--index',
+    type=index_address,
+    required=True,
+    help='a file, or NAME.lance, s3://BUCKET/NAME.lance; made if missing',
+  )
   parser.add_argument(
     '--encoder',
     type=local_path,

@@ -4,12 +4,12 @@ import argparse
 import functools
 
 from hrem_jax.errors import UserError
-from hrem_jax.paths import local_path
+from hrem_jax.paths import index_address
 
 
 def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('serve', help='search in an index with a browser, or with programs over HTTP')
-  parser.add_argument('index', type=local_path, help='a folder that `encode` wrote')
+  parser.add_argument('index', type=index_address, help='a file that `encode` wrote')
   parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine only)')
   parser.add_argument('--port', type=int, default=8000, help='0 for any that is free (8000)')
   parser.add_argument(
@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--backend',
     default='exact',
-    choices=['exact', 'faiss', 'usearch'],
+    choices=['exact', 'faiss', 'usearch', 'lance'],
     help='exact (default), or the graph of a library (extra `search`): faster with very many pictures',
   )
   parser.set_defaults(command=run)
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     searcher = open_searcher(arguments.index, backend=arguments.backend)
     application = create_application(
       searcher,
-      functools.partial(gallery_folders, arguments.index),
-      model=model_name(arguments.index),
+      functools.partial(gallery_folders, searcher.index),
+      model=model_name(searcher.index),
       hosts=server.names_of(arguments.host, arguments.allow_host),
       is_any_address=server.is_any_address(arguments.host),
     )

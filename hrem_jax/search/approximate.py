@@ -1,29 +1,26 @@
 """The nearest pictures by a graph of one of two libraries: faster than exact, and nearly always the same.
 
-The graph is a file beside the index that can be made again at any time. It covers the first segments of the index,
-which never change; pictures that have come since are compared exactly, deleted ones are passed over, and all scores are
-exact.
+The graph is a file beside the index that can be made again at any time. It covers the blocks of which it was made, for
+as long as they are there; what has come since is compared exactly, and all scores are exact.
 """
 
 import dataclasses
-import itertools
+import hashlib
 import json
 import os
 import pathlib
-import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from hrem_jax.errors import UserError
+from hrem_jax.files import replacing
+from hrem_jax.search.blocks import Snapshot
 from hrem_jax.search.exact import best_of, nearest
-from hrem_jax.search.snapshot import Snapshot
-from hrem_jax.search.storage import replace_file
 
-FOLDER = 'approximate'
 MOST_UNCOVERED = 0.1  # of the pictures, before the graph is made anew
 _MORE = 1.5  # candidates asked for, times what is wanted: some are deleted
 
@@ -34,70 +31,113 @@ class Library:
 
   make: Callable[[int], Any]  # size of an embedding
   add: Callable[[Any, np.ndarray, int], None]  # vectors, and the label of the first
-  write: Callable[[Any, str], None]
-  read: Callable[[str], Any]
+  write: Callable[[Any, IO[bytes]], None]
+  read: Callable[[IO[bytes]], Any]
   search: Callable[[Any, np.ndarray, int], np.ndarray]
 
 
-class Approximate:
-  """A graph over the first segments of an index. Searches of several threads do not disturb each other.
+class Graph:
+  """Searches of several threads do not disturb each other.
 
   Args:
-    library: Whose graph it is.
-    graph: Its labels are rows of the index.
-    segments: Names of those that it covers.
+    library: Whose it is.
+    graph: Its labels count the embeddings of the covered blocks, one block after the other.
+    covered: Number, checksum and number of labels of each block.
   """
 
-  def __init__(self, library: Library, graph: Any, segments: list[str]):
-    self._library, self._graph, self._segments = library, graph, segments
+  def __init__(self, library: Library, graph: Any, covered: list[tuple[int, str, int]]):
+    self._library, self._graph, self._covered = library, graph, covered
+    self._rows: tuple[object, np.ndarray, np.ndarray] = None, np.zeros(0), np.zeros(0)
 
   def nearest(
-    self, snapshot: Snapshot, query: Float[np.ndarray, ' d'], count: int
+    self, snapshot: Snapshot, queries: Float[np.ndarray, 'q d'], count: int, among: Bool[np.ndarray, ' n'] | None = None
   ) -> tuple[Int[np.ndarray, ' k'], Float[np.ndarray, ' k']]:
     """As `exact.nearest`, of any state of the index; a few of the best may be missing."""
-    covered = num_covered(snapshot, self._segments)
-    num_rows = int(snapshot.starts[covered])
-    wanted = min(count, int(snapshot.is_there[:num_rows].sum()))
+    rows, is_uncovered = self.rows(snapshot)
+    is_wanted = np.ones(len(snapshot), bool) if among is None else among
+    wanted = min(count, int((is_wanted & ~is_uncovered).sum()))
+    found, _ = nearest(snapshot, queries, count, is_wanted & is_uncovered)
+    found = np.concatenate([found, *(self._search(rows, query, wanted, is_wanted) for query in queries)])
+    return best_of(snapshot, queries, np.unique(found), count)
+
+  def _search(
+    self, rows: Int[np.ndarray, ' l'], query: Float[np.ndarray, ' d'], wanted: int, is_wanted: Bool[np.ndarray, ' n']
+  ) -> Int[np.ndarray, ' c']:
     found, asked = np.zeros(0, int), wanted
     while len(found) < wanted:
       asked = int(asked * _MORE) + 1
       labels = self._library.search(self._graph, query, asked)
-      found = labels[(labels >= 0) & (labels < num_rows)]
-      found = found[snapshot.is_there[found]]
+      found = rows[labels[(labels >= 0) & (labels < len(rows))]]
+      found = np.unique(found[found >= 0])
+      found = found[is_wanted[found]]
       if len(labels) < asked:  # the graph gives no more
         break
-    rest, _ = nearest(snapshot, query, count, first=covered)
-    return best_of(snapshot, query, np.concatenate([found, rest]), count)
+    return found
+
+  def rows(self, snapshot: Snapshot) -> tuple[Int[np.ndarray, ' l'], Bool[np.ndarray, ' n']]:
+    """The row of each label, -1 where its block is no more, and which rows the graph does not cover."""
+    if self._rows[0] != snapshot.key:
+      starts = dict(zip(snapshot.blocks, snapshot.starts.tolist(), strict=False))
+      parts, is_uncovered = [np.zeros(0, int)], np.ones(len(snapshot), bool)
+      for number, digest, labels in self._covered:
+        block, part = snapshot.blocks.get(number), np.full(labels, -1)
+        if block is not None and block.checksum.hex() == digest:
+          rows = np.arange(starts[number], starts[number] + len(block.ids))
+          part, is_uncovered[rows] = np.repeat(rows, block.vectors.shape[1]), False
+        parts.append(part)
+      self._rows = snapshot.key, np.concatenate(parts), is_uncovered
+    return self._rows[1:]
+
+  def is_new_enough(self, snapshot: Snapshot) -> bool:
+    return self.rows(snapshot)[1].sum() <= MOST_UNCOVERED * len(snapshot)
+
+  def write(self, path: pathlib.Path) -> None:
+    """One file: the SHA-256 of what follows, a line about the covered blocks, the graph."""
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary, temporary.open('w+b') as file:
+      file.write(b'0' * 64 + b'\n' + json.dumps(self._covered).encode() + b'\n')
+      self._library.write(self._graph, file)
+      digest = _digest(file)
+      file.seek(0)
+      file.write(digest.encode())
 
 
-def open_approximate(snapshot: Snapshot, name: str) -> tuple[Approximate, bool]:
-  """The graph of an index, and whether it had to be made: where there is none, or the index has changed much.
-
-  Args:
-    snapshot: The index.
-    name: One of `LIBRARIES`.
-
-  Raises:
-    UserError: There is no such library, or it is not installed.
-  """
-  library = open_library(name)
-  folder = snapshot.folder / FOLDER
-  found = _read(folder, name, library, snapshot)
-  if found is not None:
-    return found, False
-  graph, segments = library.make(snapshot.manifest.size), [each.name for each in snapshot.manifest.segments]
-  with tqdm(total=snapshot.manifest.rows, desc=f'graph of {name}', unit='picture', leave=False) as bar:
-    for row, vectors in snapshot.chunks():
-      library.add(graph, vectors, row)
+def build(name: str, snapshot: Snapshot, size: int) -> Graph:
+  """A new graph of all embeddings."""
+  library, label = open_library(name), 0
+  graph = library.make(size)
+  with tqdm(total=len(snapshot), desc=f'graph of {name}', unit='picture', leave=False) as bar:
+    for _, vectors in snapshot.parts():
+      flat = vectors.reshape(-1, size).astype(np.float32, copy=False)
+      library.add(graph, flat, label)
+      label += len(flat)
       bar.update(len(vectors))
-  _write(folder, name, library, graph, {'index': snapshot.manifest.id, 'segments': segments})
-  return Approximate(library, graph, segments), True
+  covered = [(number, block.checksum.hex(), len(block.vectors) * block.vectors.shape[1]) for number, block in
+             snapshot.blocks.items()]  # fmt: skip
+  return Graph(library, graph, covered)
 
 
-def num_covered(snapshot: Snapshot, segments: list[str]) -> int:
-  """How many of the index's segments, from the first on, are these."""
-  pairs = zip((segment.name for segment in snapshot.manifest.segments), segments, strict=False)
-  return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+def read(path: pathlib.Path, name: str) -> Graph | None:
+  """The graph in a file, if it is there and whole. No library sees a byte before all were compared with the SHA-256."""
+  library = open_library(name)
+  try:
+    with path.open('rb') as file:
+      if file.read(65).decode() != _digest(file) + '\n':
+        return None
+      file.seek(65)
+      covered = [tuple(each) for each in json.loads(file.readline())]
+      return Graph(library, library.read(file), covered)
+  except (OSError, ValueError):  # what can be made again need not be explained
+    return None
+
+
+def _digest(file: IO[bytes]) -> str:
+  """SHA-256 of all behind the first line."""
+  file.seek(65)
+  digest = hashlib.sha256()
+  while chunk := file.read(2**20):
+    digest.update(chunk)
+  return digest.hexdigest()
 
 
 def open_library(name: str) -> Library:
@@ -108,35 +148,6 @@ def open_library(name: str) -> Library:
     return LIBRARIES[name]()
   except ImportError as error:
     raise UserError(f"--backend {name}: not installed: pip install 'hrem_jax[search]'") from error
-
-
-def _read(folder: pathlib.Path, name: str, library: Library, snapshot: Snapshot) -> Approximate | None:
-  """The graph on the disk, if it is whole and new enough."""
-  try:
-    about = json.loads((folder / f'{name}.json').read_text('utf-8'))
-    path, segments = folder / about['file'], about['segments']
-    if about['index'] != snapshot.manifest.id or path.stat().st_size != about['bytes']:
-      return None
-    num_rows = int(snapshot.starts[num_covered(snapshot, segments)])
-    if snapshot.is_there[num_rows:].sum() > MOST_UNCOVERED * len(snapshot):
-      return None
-    return Approximate(library, library.read(str(path)), segments)
-  except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # what can be made again need not be explained
-    return None
-
-
-def _write(folder: pathlib.Path, name: str, library: Library, graph: Any, about: dict) -> None:
-  """The file of a new graph first, then what says that it counts, then the old ones go."""
-  folder.mkdir(exist_ok=True)
-  path = folder / f'{name}_{secrets.token_hex(4)}.graph'
-  library.write(graph, str(path))
-  with path.open('rb') as file:
-    os.fsync(file)
-  about |= {'file': path.name, 'bytes': path.stat().st_size}
-  replace_file(folder / f'{name}.json', json.dumps(about).encode())
-  for old in folder.glob(f'{name}_*.graph'):
-    if old.name != path.name:
-      old.unlink(missing_ok=True)
 
 
 def _faiss() -> Library:
@@ -151,7 +162,13 @@ def _faiss() -> Library:
     parameters = faiss.SearchParametersHNSW(efSearch=max(128, 2 * count))
     return graph.search(query[None], min(count, graph.ntotal), params=parameters)[1][0]
 
-  return Library(make, lambda graph, vectors, _: graph.add(vectors), faiss.write_index, faiss.read_index, search)
+  def write(graph, file: IO[bytes]) -> None:
+    faiss.write_index(graph, faiss.PyCallbackIOWriter(file.write))
+
+  def read(file: IO[bytes]):
+    return faiss.read_index(faiss.PyCallbackIOReader(file.read))
+
+  return Library(make, lambda graph, vectors, _: graph.add(vectors), write, read, search)
 
 
 def _usearch() -> Library:
@@ -166,12 +183,13 @@ def _usearch() -> Library:
   def search(graph, query: np.ndarray, count: int) -> np.ndarray:
     return graph.search(query, count).keys.astype(int)
 
-  def read(path: str):
-    graph = Index.restore(path, view=True)  # mapped: a process that starts for one search need not read all of it
-    graph.expansion_search = 128
+  def read(file: IO[bytes]):
+    content = file.read()  # a mapped file that is cut short would end the process
+    graph = Index.restore(content, view=True)
+    graph.expansion_search, graph.content = 128, content  # which it looks at
     return graph
 
-  return Library(make, add, lambda graph, path: graph.save(path), read, search)
+  return Library(make, add, lambda graph, file: file.write(graph.save()), read, search)
 
 
 LIBRARIES: dict[str, Callable[[], Library]] = {'faiss': _faiss, 'usearch': _usearch}

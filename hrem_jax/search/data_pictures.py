@@ -15,7 +15,7 @@ from hrem_jax.data.features import RegionFeatures
 from hrem_jax.data.precomputed import GALLERY, SUFFIX, Split, load_split
 from hrem_jax.data.sources import precomputed_folders
 from hrem_jax.errors import UserError
-from hrem_jax.search.writer import Item
+from hrem_jax.search.index import Item
 
 _ENDINGS = ('.jpg', '.png', '.jpeg')
 
@@ -50,7 +50,7 @@ class DataPictures:
     for array in content:
       digest.update(np.ascontiguousarray(array).data)
     picture = _small_picture(self.folder, self.ids[row])
-    return Item(self.ids[row], self.captions[row], digest.hexdigest(), self.folder, picture)
+    return Item(self.ids[row], self.captions[row], digest.hexdigest(), str(self.folder.resolve()), picture)
 
 
 class Rows:

@@ -1,8 +1,10 @@
 """A data set into an index: everything that the command `encode` does."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -11,9 +13,7 @@ from hrem_jax.data.provenance import FEATURE_KEYS, differences
 from hrem_jax.errors import UserError
 from hrem_jax.search.data_pictures import DataPictures, find_data_set, read_pictures, split_names
 from hrem_jax.search.encoders import Encoder, check_same_encoder
-from hrem_jax.search.manifest import Place, read_manifest
-from hrem_jax.search.snapshot import Snapshot
-from hrem_jax.search.writer import IndexWriter, Item, create_index, open_writer
+from hrem_jax.search.index import About, Index, Item, Place, create_index
 
 KEPT = 2048  # pictures that are encoded before they are added: what a stop loses at most
 READ = 256  # pictures that are read at a time
@@ -32,7 +32,7 @@ class Encoded:
 def encode(
   encoder: Encoder,
   data: pathlib.Path,
-  index: pathlib.Path,
+  index: str | pathlib.Path,
   *,
   splits: Sequence[str] | None = None,
   dtype: str | None = None,
@@ -47,7 +47,7 @@ def encode(
   Args:
     encoder: Makes the embeddings.
     data: The data set, or a folder with it.
-    index: Folder of the index.
+    index: Address of the index.
     splits: All if None.
     dtype: `float32` or `float16` for a new index; None for float32, or what it has.
     picture_encoder: Folder of the encoder of the pictures, if it is one that is read from a folder: for pictures as
@@ -63,31 +63,49 @@ def encode(
   sets = [read_pictures(folder, split) for split in _chosen(folder, splits)]
   for pictures in sets:  # before anything is made
     encoder.check_pictures(pictures)
-  place = Place.of(encoder.folder, index)
-  made_by = {'identity': encoder.identity, 'place': dataclasses.asdict(place)}
-  create_index(index, made_by, provenance, encoder.size, dtype or 'float32')
-  _check_index(index, encoder, provenance, dtype, folder)
-  with open_writer(index) as writer:
-    encoded = _Adding(writer, encoder)
+  made_by = {'identity': encoder.identity, 'place': dataclasses.asdict(Place.of(encoder.folder, str(index)))}
+  about = About(secrets.token_hex(8), made_by, provenance, encoder.size, dtype=dtype or 'float32')
+  with create_index(index, about) as opened:
+    _check_index(opened, encoder, provenance, dtype, folder)
+    its = picture_encoder or encoder.picture_encoder
+    places = functools.partial(
+      _remember, opened, about, its and Place.of(its, str(index)), Place.of(folder, str(index))
+    )
+    adding = _Adding(opened, encoder, places)
     with tqdm(total=sum(map(len, sets)), desc='pictures', unit='picture', disable=not progress) as bar:
       for pictures in sets:
         for start in range(0, len(pictures), READ):
           rows = np.arange(start, min(start + READ, len(pictures)))
-          encoded.take(pictures, rows)
+          adding.take(pictures, rows)
           bar.update(len(rows))
-      encoded.keep()
-    its = picture_encoder or encoder.picture_encoder
-    writer.remember(place, its and Place.of(its, index), Place.of(folder, index))
-  encoded.result.total = len(writer.snapshot)
-  return encoded.result
+      adding.keep()
+    places()  # where nothing was new, too
+    adding.result.total = opened.state().pictures
+  return adding.result
+
+
+def _remember(index: Index, found: About, picture_encoder: Place | None, data: Place) -> None:
+  """Where things are now: the encoder, that of the pictures (None: as it is known), and a data set that has moved."""
+  about = index.state().about
+  sources = {
+    key: data if place.name == data.name and not place.find(index.address).is_dir() else place
+    for key, place in about.sources.items()
+  }
+  new = dataclasses.replace(
+    about,
+    encoder=about.encoder | {'place': found.encoder['place']},
+    picture_encoder=picture_encoder or about.picture_encoder,
+    sources=sources | {data.path: data},
+  )
+  if new != about:
+    index.describe(new)
 
 
 class _Adding:
   """Gathers what is not in the index as it is, and adds it some thousand pictures at a time."""
 
-  def __init__(self, writer: IndexWriter, encoder: Encoder):
-    self._writer, self._encoder, self.result = writer, encoder, Encoded()
-    self._known = fingerprints(writer.snapshot)
+  def __init__(self, index: Index, encoder: Encoder, remember_places: Callable[[], None]):
+    self._index, self._encoder, self._remember_places, self.result = index, encoder, remember_places, Encoded()
     self._taken: dict[str, tuple[str, str]] = {}  # id to fingerprint and split, of this data set
     self._items: list[Item] = []
     self._embeddings: list[np.ndarray] = []
@@ -95,7 +113,8 @@ class _Adding:
   def take(self, pictures: DataPictures, rows: np.ndarray) -> None:
     content = self._encoder.content(pictures, rows)
     items = [pictures.item(int(row), [array[i] for array in content]) for i, row in enumerate(rows)]
-    wanted = [i for i, item in enumerate(items) if self._is_wanted(item, pictures.split.name)]
+    known = self._index.fingerprints([item.id for item in items])
+    wanted = [i for i, item in enumerate(items) if self._is_wanted(item, pictures.split.name, known.get(item.id))]
     if not wanted:
       return
     self._embeddings.append(self._encoder.pictures([array[wanted] for array in content]))
@@ -106,26 +125,21 @@ class _Adding:
   def keep(self) -> None:
     """What was gathered is in the index when this returns."""
     if self._items:
-      self._writer.add(self._items, np.concatenate(self._embeddings))
+      self._remember_places()  # first: what refers to them is in the index if this is stopped
+      self._index.add(self._items, np.concatenate(self._embeddings)[:, None])
       self._items, self._embeddings = [], []
 
-  def _is_wanted(self, item: Item, split: str) -> bool:
+  def _is_wanted(self, item: Item, split: str, known: str | None) -> bool:
     if item.id in self._taken:
       earlier, its_split = self._taken[item.id]
       if earlier != item.fingerprint:
         raise UserError(f'{item.source}: {its_split} and {split} have different pictures with the id {item.id!r}')
       return False  # the same picture in two splits
     self._taken[item.id] = item.fingerprint, split
-    known = self._known.get(item.id)
     self.result.new += known is None
     self.result.replaced += known is not None and known != item.fingerprint
     self.result.unchanged += known == item.fingerprint
     return known != item.fingerprint
-
-
-def fingerprints(snapshot: Snapshot) -> dict[str, str]:
-  """Of all pictures in an index, by id."""
-  return {name: snapshot.item(snapshot.row(name))['fingerprint'] for name in snapshot.ids}
 
 
 def _chosen(folder: pathlib.Path, splits: Sequence[str] | None) -> list[str]:
@@ -138,13 +152,15 @@ def _chosen(folder: pathlib.Path, splits: Sequence[str] | None) -> list[str]:
 
 
 def _check_index(
-  index: pathlib.Path, encoder: Encoder, provenance: dict | None, dtype: str | None, data: pathlib.Path
+  index: Index, encoder: Encoder, provenance: dict | None, dtype: str | None, data: pathlib.Path
 ) -> None:
   """Raises UserError where pictures of this encoder and data set cannot be compared with those in the index."""
-  manifest = read_manifest(index)
-  check_same_encoder(encoder, manifest, index)
-  changed = differences(manifest.pictures or {}, provenance or {})
+  about = index.state().about
+  check_same_encoder(encoder, about, index.address)
+  changed = differences(about.pictures or {}, provenance or {})
   if changed:
-    raise UserError(f'{data}: other features than those of {index} ({"; ".join(changed[:3])}): make another index')
-  if dtype not in (None, manifest.dtype):
-    raise UserError(f'{index}: holds {manifest.dtype}, not {dtype}: make another index')
+    raise UserError(
+      f'{data}: other features than those of {index.address} ({"; ".join(changed[:3])}): make another index'
+    )
+  if dtype not in (None, about.dtype):
+    raise UserError(f'{index.address}: holds {about.dtype}, not {dtype}: make another index')

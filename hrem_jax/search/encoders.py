@@ -10,7 +10,7 @@ from PIL import Image
 
 from hrem_jax.errors import UserError
 from hrem_jax.search.data_pictures import DataPictures
-from hrem_jax.search.manifest import Manifest, Place
+from hrem_jax.search.index import About, Index, Place
 from hrem_jax.search.run_encoder import RunEncoder
 from hrem_jax.search.tower_encoder import TowerEncoder
 
@@ -54,29 +54,30 @@ class Encoder(Protocol):
     """The unit-norm embedding of a picture of any mode, made as those of the index were; UserError where it cannot."""
 
 
-def open_index_encoder(folder: pathlib.Path, manifest: Manifest) -> Encoder:
+def open_index_encoder(index: Index) -> Encoder:
   """The encoder that made an index; UserError where it is not there, or another one now."""
-  kind, where = manifest.encoder['identity'].get('kind'), Place(**manifest.encoder['place']).find(folder)
+  about = index.state().about
+  kind, where = about.encoder['identity'].get('kind'), Place(**about.encoder['place']).find(index.address)
   if kind == 'towers':
     encoder = TowerEncoder(where)
   elif kind == 'run':
-    its = manifest.picture_encoder
+    its = about.picture_encoder
     encoder = RunEncoder(
       where,
-      manifest.encoder['identity'].get('step'),
-      provenance=manifest.pictures,
-      picture_encoder=its and its.find(folder),
+      about.encoder['identity'].get('step'),
+      provenance=about.pictures,
+      picture_encoder=its and its.find(index.address),
     )
   else:
-    raise UserError(f"{folder}: made by an encoder of kind {kind!r}, expected 'run' or 'towers'")
-  check_same_encoder(encoder, manifest, folder)
+    raise UserError(f"{index.address}: made by an encoder of kind {kind!r}, expected 'run' or 'towers'")
+  check_same_encoder(encoder, about, index.address)
   return encoder
 
 
-def check_same_encoder(encoder: Encoder, manifest: Manifest, folder: pathlib.Path) -> None:
+def check_same_encoder(encoder: Encoder, about: About, address: str) -> None:
   """Raises UserError where an index was made by another encoder."""
-  theirs = manifest.encoder['identity']
+  theirs = about.encoder['identity']
   changed = [key for key in encoder.identity.keys() | theirs.keys() if encoder.identity.get(key) != theirs.get(key)]
   if changed:
     told = ', '.join(f'{key} was {theirs.get(key)!r}, is {encoder.identity.get(key)!r}' for key in sorted(changed))
-    raise UserError(f'{folder}: made by another encoder than {encoder.folder} ({told}): make another index')
+    raise UserError(f'{address}: made by another encoder than {encoder.folder} ({told}): make another index')

@@ -23,7 +23,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Found(Picture):
-  """A picture that was found; `score` is its cosine similarity with what was asked for."""
+  """A picture that was found; `score` is its cosine similarity with what was asked for, or how well its words fit."""
 
   score: float
 

@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from hrem_jax.errors import UserError, one_line
+from hrem_jax.errors import UserError, one_line, say
+from hrem_jax.search.index import BrokenIndex
 from hrem_jax.search.searcher import Searcher
 from hrem_jax.serving.gallery import Gallery
 from hrem_jax.serving.guards import Guards
@@ -85,6 +86,12 @@ def _impossible(request: Request, error: UserError) -> JSONResponse:
   return _error(422, re.sub(r'\S*/', '', one_line(error)))
 
 
+def _broken_index(request: Request, error: BrokenIndex) -> JSONResponse:
+  """Nobody who asks can mend it; whoever runs the server reads all of it."""
+  say(error)
+  return _error(503, re.sub(r'\S*/', '', one_line(error)))
+
+
 def _busy(request: Request, error: Busy) -> JSONResponse:
   return _error(503, 'busy with other searches: try again in a moment', {'Retry-After': '2'})
 
@@ -97,6 +104,7 @@ def _broken(request: Request, error: Exception) -> JSONResponse:
 _ANSWERS = {
   HTTPException: _refused,
   RequestValidationError: _invalid,
+  BrokenIndex: _broken_index,
   UserError: _impossible,
   Busy: _busy,
   Exception: _broken,

@@ -6,18 +6,18 @@ import pathlib
 from PIL import Image
 
 from hrem_jax.errors import UserError
-from hrem_jax.search.manifest import Place, read_manifest
+from hrem_jax.search.index import Index, Place
 from hrem_jax.search.searcher import Searcher
 
 
-def gallery_folders(index: pathlib.Path) -> list[pathlib.Path]:
+def gallery_folders(index: Index) -> list[pathlib.Path]:
   """The folders with the picture files of an index, as it is now."""
-  return [source.find(index) / 'pictures' for source in read_manifest(index).sources]
+  return [source.find(index.address) / 'pictures' for source in index.state().about.sources.values()]
 
 
-def model_name(index: pathlib.Path) -> str:
+def model_name(index: Index) -> str:
   """The name of the folder of its encoder, without the folders before it."""
-  return pathlib.Path(Place(**read_manifest(index).encoder['place']).path).name
+  return Place(**index.state().about.encoder['place']).name
 
 
 def warm_up(searcher: Searcher) -> None:

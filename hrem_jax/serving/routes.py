@@ -1,12 +1,13 @@
 """The API and the picture files."""
 
+import functools
 from importlib.metadata import version
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
-from hrem_jax.errors import UserError
+from hrem_jax.search.index import UnknownPicture
 from hrem_jax.search.searcher import Hit, Searcher
 from hrem_jax.serving.answers import About, Error, Page, Picture, Results, found, picture_of
 from hrem_jax.serving.gallery import Gallery
@@ -40,14 +41,17 @@ routes = APIRouter()
 
 @routes.get('/api/search', responses=_errors(403, 422, 503))
 async def search_by_text(
-  service: Serving, text: Annotated[str, Query(max_length=MAX_TEXT)], count: Count = 30
+  service: Serving,
+  text: Annotated[str, Query(max_length=MAX_TEXT)],
+  count: Count = 30,
+  by: Literal['meaning', 'words', 'both'] = 'meaning',
 ) -> Results:
-  """The pictures that a sentence describes best."""
+  """The pictures that a sentence describes best, or whose captions and names have its words, or both."""
   if not text.strip():
     raise HTTPException(422, 'query text: is blank, expected a sentence or a few words')
   with service.searches.place():
-    hits = await service.searches.compute(service.searcher.by_text, text, count)
-  return Results([found(hit) for hit in hits], service.searcher.unknown_words(text))
+    hits = await service.searches.compute(functools.partial(service.searcher.by_text, by=by), text, count)
+  return Results([found(hit) for hit in hits], [] if by == 'words' else service.searcher.unknown_words(text))
 
 
 @routes.post(
@@ -124,5 +128,5 @@ def _item(service: Service, id: str) -> Hit:
   """Looked up in the index: an id of a request is never part of a path."""
   try:
     return service.searcher.item(id)
-  except UserError as error:
+  except UnknownPicture as error:
     raise HTTPException(404, f'no picture {id[:80]!r} in the index') from error

@@ -1,19 +1,45 @@
 """Indexes, what goes into them and what is asked of them."""
 
+import dataclasses
+import json
+
 import numpy as np
 
-from bad_input.breaking import array, cut, entry, gone, raw
+from bad_input.breaking import array, cut, gone
 from bad_input.cases_data import AT
 from bad_input.table import Case
+from hrem_jax.search.index import open_index
 
 ENCODE = 'encode W/run --data W/data --index W/index'
 SEARCH = 'search W/index --text dog'
-SEGMENT = 'index/segments/000001'
 
 
-def flip(world):
-  path = world / SEGMENT / 'ids.txt'
-  path.write_bytes(path.read_bytes().replace(b'test_3', b'test_8'))
+def about(**changes):
+  """Changes what an index says of its pictures."""
+
+  def breaks(world):
+    with open_index(world / 'index') as index:
+      its = index.state().about.encoder
+      index.describe(dataclasses.replace(index.state().about, encoder={k: its[k] | changes.get(k, {}) for k in its}))
+
+  return breaks
+
+
+def flip(word):
+  def breaks(world):
+    content = bytearray((world / 'index').read_bytes())
+    content[content.rindex(word)] ^= 1
+    (world / 'index').write_bytes(content)
+
+  return breaks
+
+
+def earlier(world):
+  (world / 'index').unlink()
+  place = {'path': 'runs/own', 'from_index': '../runs/own'}
+  manifest = {'encoder': {'identity': {'kind': 'run'}, 'place': place}, 'sources': [{'path': 'data'}]}
+  (world / 'index').mkdir()
+  (world / 'index' / 'manifest.json').write_text(json.dumps(manifest))
 
 
 CASES = [
@@ -23,13 +49,13 @@ CASES = [
   Case('encode: no data set', ENCODE.replace('W/data', 'W/empty'), 'empty: neither SPLIT_ims.npy'),
   Case('encode: a split that is not there', f'{ENCODE} --split test,galery', "no split 'galery', there are dev, test"),
   Case('encode: the index is a file', ENCODE.replace('W/index', 'W/file'), 'file: exists already and is no index'),
-  Case('encode: the index is a data set', ENCODE.replace('W/index', 'W/data'), 'data: exists already and is no index'),
+  Case('encode: the index is a data set', ENCODE.replace('W/index', 'W/data'), 'data: a folder, and no index'),
   Case('encode: another type', f'{ENCODE} --dtype float16', 'index: holds float32, not float16'),
   Case(
     'encode: an index of another run',
     ENCODE,
     'index: made by another encoder than run .sha256',
-    entry('index/manifest.json', lambda c: c['encoder']['identity'].update(sha256='4e07')),
+    about(identity={'sha256': '4e07'}),
   ),
   Case(
     'encode: features of another size',
@@ -44,7 +70,7 @@ CASES = [
     array(f'{AT}/test_ims.npy', lambda a: np.where(np.arange(len(a))[:, None, None] == 4, np.nan, a)),
     ('\0',),
   ),
-  Case('search: no index', 'search W/empty --text dog', 'empty: no index there'),
+  Case('search: no index', 'search W/empty --text dog', 'empty: a folder, and no index'),
   Case('search: nothing asked', 'search W/index', 'nothing to search for'),
   Case('search: no words', 'search W/index --text=', 'a query without words'),
   Case(
@@ -56,26 +82,22 @@ CASES = [
     'search: the run is gone',
     SEARCH,
     'runs/own/config.json: no such file',
-    entry('index/manifest.json', lambda c: c['encoder']['place'].update(path='runs/own', from_index='../runs/own')),
+    about(place={'path': 'runs/own', 'from_index': '../runs/own'}),
   ),
   Case(
     'search: the checkpoint is gone',
     SEARCH,
     'run: no checkpoint of step 99, there are 12; an index that was made',
-    entry('index/manifest.json', lambda c: c['encoder']['identity'].update(step=99)),
+    about(identity={'step': 99}),
   ),
+  Case('search: the index cut off', SEARCH, 'index: the index is damaged: database disk image', cut('index', 20000)),
+  Case('search: a changed bit', SEARCH, "index: the index is damaged: what is known of picture '", flip(b'"a ')),
+  Case('search: another file', 'search W/file --text dog', 'file: the index is damaged: file is not a database'),
+  Case('search: the index is gone', SEARCH, 'index: no index there', gone('index')),
   Case(
-    'search: embeddings cut off',
+    'search: an index of an earlier version',
     SEARCH,
-    'embeddings.npy: .* the index is damaged',
-    cut(f'{SEGMENT}/embeddings.npy', 99),
-  ),
-  Case('search: ids changed', SEARCH, 'ids.txt: not what was written', flip),
-  Case('search: a file is missing', SEARCH, 'items.jsonl: No such file', gone(f'{SEGMENT}/items.jsonl')),
-  Case(
-    'search: a manifest that is no JSON', SEARCH, 'manifest.json: not JSON', raw('index/manifest.json', b'{"format"')
-  ),
-  Case(
-    'forget: an id that is not there', 'forget --index W/index test_1 test_99', "no picture 'test_99' in this index"
+    'index: an index of an earlier version, a folder .* `python -m hrem_jax encode runs/own --data data --index index',
+    earlier,
   ),
 ]

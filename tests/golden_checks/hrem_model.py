@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +33,9 @@ def read_variables(arrays: Mapping[str, np.ndarray], parts=PARTS) -> dict:
   return read_release(*below, num_layers=num_layers(below[1]), source='golden')
 
 
-def num_layers(text_encoder: Mapping[str, np.ndarray]) -> int:
-  return 1 + max(
-    int(found[1]) for found in map(re.compile(r'bert\.encoder\.layer\.(\d+)\.').match, text_encoder) if found
-  )
+def num_layers(names: Iterable[str]) -> int:
+  """Of BERT, as the names of its arrays say."""
+  return 1 + max(int(layer) for name in names for layer in re.findall(r'bert\.encoder\.layer\.(\d+)\.', name))
 
 
 def build_model(weights: Mapping[str, np.ndarray], dtype, *, fusion: dict | None = None, **objective) -> HREM:

@@ -149,19 +149,21 @@ def _check_distance_weighted_set(file: GoldenFile, name: str, dataset: str) -> N
     return
 
   @jax.jit
-  def run(images, texts):
+  def run(images, texts, is_positive):
     def loss(images, texts):
       return distance_weighted_loss(cosine_similarity(images, texts), is_positive, None, cutoff=cutoff).loss
 
     return jax.value_and_grad(loss, argnums=(0, 1))(images, texts)
 
-  loss, gradients = run(images, texts)
+  loss, gradients = run(images, texts, is_positive)
   file.compare(f'{prefix}/loss', loss, bound=1e-5 if file.dtype == np.float32 else 1e-6)
   file.compare_gradient(f'{prefix}/g_im', gradients[0])
   file.compare_gradient(f'{prefix}/g_s', gradients[1])
-  similarity = np.asarray(cosine_similarity(images, texts))
+  similarity = np.asarray(cosine_similarity(jnp.asarray(images), jnp.asarray(texts)))
   for side, scores, positive in (('im', similarity, is_positive), ('s', similarity.T, is_positive.T)):
-    log_weights = np.asarray(log_negative_weights(scores, positive, cutoff=cutoff), np.float64)
+    log_weights = np.asarray(
+      log_negative_weights(jnp.asarray(scores), jnp.asarray(positive), cutoff=cutoff), np.float64
+    )
     chances = np.exp(log_weights - np.max(log_weights, axis=1, keepdims=True))
     chances /= np.sum(chances, axis=1, keepdims=True)
     _compare_chances(file, f'{prefix}/weight_{side}', chances)

@@ -1,17 +1,15 @@
 """Graphs of libraries: what they find, when they are made anew, and what came or went since."""
 
-import json
+import shutil
 
-import numpy as np
 import pytest
-from small_index import ENCODER, unit_vectors
+from small_index import about, found, unit_vectors
 
 from hrem_jax.errors import UserError
-from hrem_jax.search import exact
-from hrem_jax.search.approximate import open_approximate
+from hrem_jax.search import approximate, blocks
+from hrem_jax.search.index import Item, create_index, open_index
 from hrem_jax.search.recall import recall_of
-from hrem_jax.search.snapshot import open_snapshot
-from hrem_jax.search.writer import Item, create_index, open_writer
+from hrem_jax.search.searcher import check_backend
 
 SIZE, COUNT = 16, 600
 BACKENDS = ['faiss', 'usearch']
@@ -23,108 +21,162 @@ def backend(request):
   return request.param
 
 
-def add(folder, names, vectors):
-  with open_writer(folder) as writer:
-    writer.add([Item(name, (), '') for name in names], vectors)
+def add(path, names, vectors):
+  with open_index(path) as index:
+    index.add([Item(name, (), '') for name in names], vectors[:, None])
 
 
 @pytest.fixture
-def index(tmp_path):
-  folder = tmp_path / 'index'
-  create_index(folder, ENCODER, None, SIZE, 'float32')
-  add(folder, [f'{number:03d}' for number in range(COUNT)], unit_vectors(0, COUNT, SIZE))
-  return folder
+def path(tmp_path, monkeypatch):
+  monkeypatch.setattr(blocks, 'ROOM', 50 * SIZE * 4)
+  with create_index(tmp_path / 'index', about(size=SIZE)):
+    add(tmp_path / 'index', [f'{number:03d}' for number in range(COUNT)], unit_vectors(0, COUNT, SIZE))
+  return tmp_path / 'index'
 
 
-def test_recall_and_exact_scores(index, backend):
-  snapshot = open_snapshot(index)
-  graph, is_new = open_approximate(snapshot, backend)
-  assert is_new
+def test_recall_and_exact_scores(path, backend):
+  index = open_index(path)
+  assert index.prepare(backend) > 0
   queries = unit_vectors(1, 50, SIZE)
-  assert recall_of(snapshot, graph.nearest, queries, 10) > 0.95
+  assert recall_of(index, backend, queries[:, None], 10) > 0.95
   for query in queries[:5]:
-    rows, scores = graph.nearest(snapshot, query, 10)
-    expected, best = exact.nearest(snapshot, query, COUNT)
-    where = [int(np.flatnonzero(expected == row)[0]) for row in rows]
-    assert where == sorted(where)
-    np.testing.assert_array_equal(scores, best[where])
-  assert len(graph.nearest(snapshot, queries[0], 2 * COUNT)[0]) > 0.9 * COUNT
+    expected = {each.item.id: each.score for each in index.nearest(query[None], COUNT)}
+    hits = index.nearest(query[None], 10, backend=backend)
+    assert [hit.item.id for hit in hits] == [name for name in expected if name in {hit.item.id for hit in hits}]
+    assert [hit.score for hit in hits] == [expected[hit.item.id] for hit in hits]
+  assert len(index.nearest(queries[:1], 2 * COUNT, backend=backend)) > 0.9 * COUNT
 
 
-def test_what_came_since_is_found_and_what_went_is_not(index, backend):
-  open_approximate(open_snapshot(index), backend)
-  query = unit_vectors(1, 1, SIZE)[0]
-  gone = exact.nearest(open_snapshot(index), query, 8)[0]
-  add(index, ['new'], query[None])
-  with open_writer(index) as writer:
-    writer.delete([f'{row:03d}' for row in gone[:7]])
-  snapshot = open_snapshot(index)
-  graph, is_new = open_approximate(snapshot, backend)
-  assert not is_new
-  rows, scores = graph.nearest(snapshot, query, 2)
-  assert [snapshot.item(row)['id'] for row in rows] == ['new', f'{gone[7]:03d}']
-  assert scores[0] == pytest.approx(1)
+def test_several_embeddings_of_a_picture(tmp_path, backend):
+  vectors = unit_vectors(0, 300, SIZE).reshape(100, 3, SIZE)
+  with create_index(tmp_path / 'index', about(size=SIZE, views=3)) as index:
+    index.add([Item(f'{number:02d}', (), '') for number in range(100)], vectors)
+    for queries in unit_vectors(1, 10, SIZE).reshape(5, 2, SIZE):
+      assert index.nearest(queries, 5, backend=backend) == index.nearest(queries, 5)
 
 
-def test_made_anew_when_much_has_changed(index, backend):
-  open_approximate(open_snapshot(index), backend)
-  assert not open_approximate(open_snapshot(index), backend)[1]
-  add(index, [f'new {number}' for number in range(100)], unit_vectors(2, 100, SIZE))
-  snapshot = open_snapshot(index)
-  assert open_approximate(snapshot, backend)[1]
-  assert len(list((index / 'approximate').iterdir())) == 2  # no old one is left
-  with open_writer(index) as writer:
-    writer.delete(writer.snapshot.ids[:200])  # and all is written anew
-  assert open_approximate(open_snapshot(index), backend)[1]
+def test_what_came_since_is_found_and_what_went_is_not(path, backend):
+  index, query = open_index(path), unit_vectors(1, 1, SIZE)[0]
+  index.prepare(backend)
+  add(path, ['new'], query[None])
+  far = found(index, -query, 1)[0]
+  add(path, [far], query[None])  # replaced
+  assert found(index, query, 3, backend=backend) == found(index, query, 3)
+  assert found(index, query, 2) == sorted([far, 'new'])
+  gone = found(index, query, 8)[:7]
+  with open_index(path) as writer:
+    writer.delete(gone)
+  assert found(index, query, 2, backend=backend) == found(index, query, 2)
+  assert not set(found(index, query, COUNT, backend=backend)) & set(gone)
 
 
-def cut(graph, about):
+def test_made_anew_when_much_has_changed(path, backend):
+  assert open_index(path).prepare(backend) > 0
+  assert open_index(path).prepare(backend) is None
+  add(path, ['one more'], unit_vectors(2, 1, SIZE))
+  assert open_index(path).prepare(backend) is None
+  add(path, [f'new {number}' for number in range(100)], unit_vectors(2, 100, SIZE))
+  assert open_index(path).prepare(backend) > 0
+  assert [each.name for each in (path.parent / 'index.derived').iterdir()] == [f'{backend}.graph']
+
+
+def test_what_was_forgotten_is_in_no_graph(path, backend, monkeypatch):
+  index = open_index(path)
+  index.prepare(backend)
+  with open_index(path) as writer:
+    writer.delete(['000'])
+  assert not (path.parent / 'index.derived').exists()
+  assert found(index, unit_vectors(0, 1, SIZE)[0], 1, backend=backend) != ['000']
+  real = approximate.build
+
+  def build(*arguments):
+    graph = real(*arguments)
+    with open_index(path) as writer:  # while it is being made
+      writer.delete(['001'])
+    return graph
+
+  monkeypatch.setattr(approximate, 'build', build)
+  open_index(path).prepare(backend)
+  assert not (path.parent / 'index.derived' / f'{backend}.graph').exists()
+
+
+def test_a_folder_that_cannot_be_written(path, backend):
+  (path.parent / 'index.derived').write_text('in the way')
+  index = open_index(path)
+  assert index.prepare(backend) > 0
+  assert found(index, unit_vectors(0, 1, SIZE)[0], 1, backend=backend) == ['000']
+
+
+def cut(graph):
   graph.write_bytes(graph.read_bytes()[:-1])
 
 
-def other_index(graph, about):
-  about.write_text(json.dumps(json.loads(about.read_text()) | {'index': 'of another'}))
+def flip(where):
+  def breaks(graph):
+    content = bytearray(graph.read_bytes())
+    content[int(where * len(content))] ^= 4
+    graph.write_bytes(content)
+
+  return breaks
 
 
-@pytest.mark.parametrize(
-  'damage',
-  [cut, other_index, lambda graph, about: graph.unlink(), lambda graph, about: about.write_text('{')],
-  ids=['cut', 'other index', 'missing', 'no JSON'],
-)
-def test_a_damaged_graph_is_made_anew(index, backend, damage):
-  snapshot = open_snapshot(index)
-  open_approximate(snapshot, backend)
-  (graph,) = (index / 'approximate').glob('*.graph')
-  damage(graph, index / 'approximate' / f'{backend}.json')
-  assert open_approximate(snapshot, backend)[1]
-  assert not open_approximate(snapshot, backend)[1]
+def of_another_index(graph):
+  folder = graph.parent.parent / 'elsewhere'
+  folder.mkdir()
+  with create_index(folder / 'index', about(size=SIZE, id='another')):
+    add(folder / 'index', [f'{number:03d}' for number in range(COUNT)], unit_vectors(3, COUNT, SIZE))
+  open_index(folder / 'index').prepare(graph.stem)
+  shutil.copy(folder / 'index.derived' / graph.name, graph)
 
 
-def test_of_nothing(index, backend):
-  with open_writer(index) as writer:
-    writer.delete(writer.snapshot.ids)
-  snapshot = open_snapshot(index)
-  graph, _ = open_approximate(snapshot, backend)
-  assert len(graph.nearest(snapshot, unit_vectors(1, 1, SIZE)[0], 3)[0]) == 0
-  add(index, ['new'], unit_vectors(1, 1, SIZE))
-  assert len(graph.nearest(open_snapshot(index), unit_vectors(1, 1, SIZE)[0], 3)[0]) == 1
+DAMAGE = {'cut': cut, 'missing': lambda graph: graph.unlink(), 'empty': lambda graph: graph.write_bytes(b'')}
+DAMAGE |= {f'flipped at {where}': flip(where) for where in (0, 0.004, 0.1, 0.5, 0.9, 0.9999)}
+DAMAGE['of another index'] = of_another_index
 
 
-def test_recall_counts_what_is_missing(index):
-  snapshot, queries = open_snapshot(index), unit_vectors(1, 5, SIZE)
-
-  def half(snapshot, query, count):
-    rows, scores = exact.nearest(snapshot, query, count)
-    return rows[: count // 2], scores[: count // 2]
-
-  assert recall_of(snapshot, exact.nearest, queries, 10) == 1
-  assert recall_of(snapshot, half, queries, 10) == 0.5
-  assert recall_of(snapshot, half, snapshot.vectors(np.arange(5)), 9, skipped=1) == pytest.approx(4 / 9)
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_a_damaged_graph_is_made_anew_before_a_library_sees_it(path, backend, damage):
+  open_index(path).prepare(backend)
+  DAMAGE[damage](path.parent / 'index.derived' / f'{backend}.graph')
+  assert open_index(path).prepare(backend) > 0
+  assert open_index(path).prepare(backend) is None
 
 
-def test_libraries_that_are_not_there(index, monkeypatch):
-  with pytest.raises(UserError, match="--backend 'annoy': unknown, expected one of exact, faiss, usearch"):
-    open_approximate(open_snapshot(index), 'annoy')
+def test_a_graph_that_is_cut_while_it_is_searched(path, backend):
+  """No file is mapped: to read beyond its end would end the process."""
+  open_index(path).prepare(backend)
+  index, query = open_index(path), unit_vectors(0, 1, SIZE)[0]
+  index.prepare(backend)
+  with (path.parent / 'index.derived' / f'{backend}.graph').open('r+b') as file:
+    file.truncate(0)
+  assert found(index, query, 9, backend=backend)[0] == '000'
+
+
+def test_of_nothing(path, backend):
+  with open_index(path) as index:
+    index.delete(index.ids())
+    index.prepare(backend)
+    assert found(index, unit_vectors(1, 1, SIZE)[0], 3, backend=backend) == []
+    add(path, ['new'], unit_vectors(1, 1, SIZE))
+    assert found(index, unit_vectors(1, 1, SIZE)[0], 3, backend=backend) == ['new']
+
+
+def test_recall_counts_what_is_missing(path):
+  index, queries = open_index(path), unit_vectors(1, 5, SIZE)[:, None]
+
+  class Half:
+    def nearest(self, queries, count, *, backend):
+      hits = index.nearest(queries, count)
+      return hits if backend == 'exact' else hits[: count // 2]
+
+  assert recall_of(index, 'exact', queries, 10) == 1
+  assert recall_of(Half(), 'half', queries, 10) == 0.5
+  assert recall_of(Half(), 'half', [index.vectors(name) for name in index.ids(0, 5)], 9, 1) == pytest.approx(4 / 9)
+
+
+def test_libraries_that_are_not_there(path, monkeypatch):
+  with pytest.raises(UserError, match="--backend 'annoy': unknown here, expected one of exact, faiss, usearch"):
+    check_backend(open_index(path), 'annoy')
   monkeypatch.setitem(__import__('sys').modules, 'faiss', None)
   with pytest.raises(UserError, match=r"--backend faiss: not installed: pip install 'hrem_jax\[search\]'"):
-    open_approximate(open_snapshot(index), 'faiss')
+    check_backend(open_index(path), 'faiss')

@@ -13,9 +13,9 @@ from hrem_jax import cli
 from hrem_jax.errors import UserError
 from hrem_jax.search import encode as encoding
 from hrem_jax.search.encode import Encoded, encode
+from hrem_jax.search.index import open_index
 from hrem_jax.search.run_encoder import RunEncoder
 from hrem_jax.search.searcher import open_searcher
-from hrem_jax.search.snapshot import open_snapshot
 
 
 @pytest.fixture(scope='module')
@@ -35,8 +35,8 @@ def changed(data, split, row):
 
 
 def vectors(index):
-  snapshot = open_snapshot(index)
-  return {name: snapshot.vectors(np.array([snapshot.row(name)]))[0] for name in snapshot.ids}
+  opened = open_index(index)
+  return {name: opened.vectors(name)[0] for name in opened.ids()}
 
 
 def test_what_is_new_changed_and_there_already(encoder, data, tmp_path, monkeypatch):
@@ -54,8 +54,7 @@ def test_what_is_new_changed_and_there_already(encoder, data, tmp_path, monkeypa
   assert sum(embedded) == 18
   after = vectors(index)
   assert [name for name in before if np.abs(before[name] - after[name]).max() > 1e-4] == ['picture_52']
-  snapshot = open_snapshot(index)
-  assert snapshot.item(snapshot.row(ids[0]))['captions'][0] == 'another one'
+  assert open_index(index).item(ids[0]).captions[0] == 'another one'
 
 
 def test_it_goes_on_after_a_stop(encoder, data, tmp_path, monkeypatch):
@@ -73,7 +72,7 @@ def test_it_goes_on_after_a_stop(encoder, data, tmp_path, monkeypatch):
   monkeypatch.setattr(encoder, 'pictures', stops)
   with pytest.raises(KeyboardInterrupt):
     encode(encoder, data, index, splits=['train'], progress=False)
-  assert len(open_snapshot(index)) == 6
+  assert open_index(index).state().pictures == 6
   count = -100
   assert encode(encoder, data, index, splits=['train'], progress=False) == Encoded(new=1, unchanged=6, total=7)
   assert count == -99
@@ -97,11 +96,11 @@ def test_the_fields_layout_without_ids(encoder, tmp_path):
     np.save(path, np.tile(np.load(path), 15)[..., :192])
   done = encode(encoder, tmp_path / 'data', tmp_path / 'index', progress=False, dtype='float16')
   assert done == Encoded(new=64, total=64)
-  snapshot = open_snapshot(tmp_path / 'index')
-  assert {name.split('_')[0] for name in snapshot.ids} == {'train', 'dev', 'test'}
-  assert len(snapshot.item(snapshot.row('dev_10'))['captions']) == 5
-  assert snapshot.manifest.pictures is None
-  assert snapshot.manifest.dtype == 'float16'
+  index = open_index(tmp_path / 'index')
+  assert {name.split('_')[0] for name in index.ids()} == {'train', 'dev', 'test'}
+  assert len(index.item('dev_10').captions) == 5
+  assert index.state().about.pictures is None
+  assert index.state().about.dtype == 'float16'
 
 
 def put(name, content):
@@ -144,11 +143,11 @@ MISTAKES = [
 def test_mistakes(encoder, data, tmp_path, breaks, options, message):
   index = tmp_path / 'index'
   encode(encoder, data, index, splits=['test'], progress=False)
-  before = open_snapshot(index).manifest
+  before = open_index(index).ids(), open_index(index).state().about
   breaks(data)
   with pytest.raises(UserError, match=message):
     encode(encoder, data.parent, index, progress=False, **options)
-  assert open_snapshot(index).manifest == before
+  assert (open_index(index).ids(), open_index(index).state().about) == before
 
 
 def test_features_that_the_index_does_not_hold(encoder, data, world, tmp_path):
@@ -179,6 +178,10 @@ def test_commands(world, data, tmp_path, capsys):
   assert [list(each) for each in found] == [['rank', 'score', 'id', 'captions', 'picture']] * 2
   assert [each['rank'] for each in found] == [1, 2]
   assert pathlib.Path(found[0]['picture']).is_file()
+  cli.run(['search', str(index), '--text', '"picture 51"', '--words', '--only-captions', 'CAPTION'])
+  assert capsys.readouterr().out == ''
+  cli.run(['search', str(index), '--text', 'picture_51', '--words'])
+  assert capsys.readouterr().out.split()[2] == 'picture_51'
   cli.run(['search', str(index), '--text', 'caption of a Zebra, or 3', '--count', '1'])
   assert capsys.readouterr().err == 'hrem_jax: not in the vocabulary, so without meaning here: a, Zebra, or\n'
   cli.run(['search', str(index), '--image', str(world / 'pictures/picture_51.jpg'), '--count', '1'])
@@ -192,20 +195,24 @@ def test_commands(world, data, tmp_path, capsys):
   cli.run(['forget', '--index', str(index), 'picture_50', 'picture_51'])
   assert capsys.readouterr().out == f'{index}: 3 pictures (2 deleted)\n'
   cli.run(['check', str(index)])
-  assert f'{index}: whole; 3 pictures of size 32 in float32, 0 deleted rows, 1 segment(s)' in capsys.readouterr().out
-  (vectors,) = index.glob('segments/*/embeddings.npy')
-  content = bytearray(vectors.read_bytes())
-  content[-1] ^= 1
-  vectors.write_bytes(content)
+  assert f'{index}: whole; 3 pictures, 1 embedding(s) of size 32 each in float32, encoder' in capsys.readouterr().out
+  cli.run(['forget', '--index', str(index), 'picture_50', 'picture_51'])
+  outputs = capsys.readouterr()
+  assert outputs.err == f"hrem_jax: not in {index} (any more): 'picture_50', 'picture_51'\n"
+  assert outputs.out == f'{index}: 3 pictures (0 deleted)\n'
+  content = bytearray(index.read_bytes())
+  content[content.rindex(b'caption 0 of')] ^= 1
+  index.write_bytes(content)
   with pytest.raises(SystemExit):
     cli.run(['check', str(index)])
-  assert 'embeddings.npy: not what was written' in capsys.readouterr().out
+  assert 'is not what was written' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
   ('command', 'message'),
   [
     ('search W/index', 'nothing to search for: expected --text, --image, --id or --recall'),
+    ('search W/index --id dog --words', '--words and --both look for a text: expected --text'),
     ('search W/index --text dog --count 0', '--count 0: expected 1 or more'),
     ('search W/nothing --text dog', 'nothing: no index there'),
     ('search W/index --image W/nothing.jpg', 'nothing.jpg: not a picture that can be read: no such file'),

@@ -31,6 +31,16 @@ def test_text_finds_pictures(world, client):
   assert shown.content == world.searcher.item(first['id']).picture.read_bytes()
 
 
+def test_words_as_they_stand(world, client):
+  caption = world.searcher.item('test_0001a').captions[0]
+  response = client.get('/api/search', params={'text': caption, 'by': 'words'})
+  assert 'test_0001a' in ids_of(response)
+  assert all(caption in each['captions'] for each in response.json()['results'])
+  assert ids_of(client.get('/api/search', params={'text': f'{caption} xylophone', 'by': 'words'})) == []
+  assert ids_of(client.get('/api/search', params={'text': caption, 'by': 'both'}))
+  assert client.get('/api/search', params={'text': caption, 'by': 'colour'}).status_code == 422
+
+
 def test_words_that_nobody_has_learnt(world, client):
   known = world.searcher.item('test_0001a').captions[0]
   for text, unknown in ((known, []), (f'{known} xylophone', ['xylophone'])):
@@ -135,7 +145,7 @@ def test_mistakes_are_told_in_json(client, what):
 
 
 def test_what_breaks_is_told_without_a_traceback(world, client, monkeypatch):
-  def break_down(text, count):
+  def break_down(text, count, *, by):
     raise RuntimeError('deep inside /home/somebody')
 
   monkeypatch.setattr(world.searcher, 'by_text', break_down)
@@ -149,7 +159,7 @@ def test_too_many_at_once_are_sent_away(tmp_path):
   client = serving_world.client_of(world)
   inner = {}
 
-  def by_text(text, count):
+  def by_text(text, count, *, by):
     inner['response'] = serving_world.client_of(world).get('/api/search?text=y')
     return []
 
@@ -158,7 +168,7 @@ def test_too_many_at_once_are_sent_away(tmp_path):
   assert inner['response'].status_code == 503
   assert 'busy' in inner['response'].json()['error']
   assert inner['response'].headers['retry-after'] == '2'
-  world.searcher.by_text = lambda text, count: []
+  world.searcher.by_text = lambda text, count, *, by: []
   assert client.get('/api/search?text=x').status_code == 200
 
 

@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import functools
+import re
 import signal
 import socket
 import subprocess
@@ -15,13 +16,13 @@ import numpy as np
 import pytest
 import small_index
 import small_pictures
+from breaking_index import DAMAGE
 from starlette.testclient import TestClient
 
 from hrem_jax import cli
 from hrem_jax.errors import UserError
+from hrem_jax.search.index import Item, Place, open_index
 from hrem_jax.search.searcher import Searcher
-from hrem_jax.search.snapshot import open_snapshot
-from hrem_jax.search.writer import Item, open_writer
 from hrem_jax.serving import server
 from hrem_jax.serving.application import create_application
 from hrem_jax.serving.index import gallery_folders, model_name, warm_up
@@ -154,13 +155,11 @@ class WordEncoder:
 
 
 def test_a_real_index_is_served_with_its_pictures(tmp_path):
-  folder, data = tmp_path / 'index', tmp_path / 'data' / 'own_precomp'
-  small_index.make_index(folder)
-  assert gallery_folders(folder) == []
+  path, data = tmp_path / 'index', tmp_path / 'data' / 'own_precomp'
+  index = open_index(small_index.make_index(path))
+  assert gallery_folders(index) == []
   application = create_application(
-    Searcher(folder, WordEncoder(), open_snapshot(folder)),
-    functools.partial(gallery_folders, folder),
-    model=model_name(folder),
+    Searcher(index, WordEncoder()), functools.partial(gallery_folders, index), model=model_name(index)
   )
   client = TestClient(application, base_url='http://127.0.0.1')
   about = client.get('/api/about').json()
@@ -171,17 +170,57 @@ def test_a_real_index_is_served_with_its_pictures(tmp_path):
   for name in ('pictures/a.jpg', 'beside.jpg'):
     (data / name).write_bytes(content)
   items = [
-    Item('a', ('a picture',), 'print', data, 'pictures/a.jpg'),
-    Item('b', (), 'print', data, 'beside.jpg'),
+    Item('a', ('a picture',), 'print', str(data), 'pictures/a.jpg'),
+    Item('b', (), 'print', str(data), 'beside.jpg'),
     Item('c', (), 'print'),
   ]
-  with open_writer(folder) as writer:  # while it is served
-    writer.add(items, np.eye(small_index.SIZE, dtype=np.float32)[:3])
+  with open_index(path) as writer:  # while it is served
+    writer.describe(small_index.about(sources={str(data): Place.of(data, str(path))}))
+    writer.add(items, np.eye(small_index.SIZE, dtype=np.float32)[:3, None])
   assert client.get('/api/about').json()['pictures'] == 3
   answer = client.get('/api/search?text=axis 1').json()
   results = answer['results']
   assert answer['unknown'] == ['axis']
   assert [(each['id'], each['score']) for each in results] == [('b', 1), ('a', 0), ('c', 0)]
+  words = client.get('/api/search?text=picture&by=words').json()
+  assert ([each['id'] for each in words['results']], words['unknown']) == (['a'], [])
   assert client.get('/pictures/a').content == content
   assert client.get('/pictures/b').status_code == 404  # only what is in the folder of the pictures
   assert client.get('/api/pictures/c').json() == {'id': 'c', 'captions': [], 'picture': None}
+
+
+def served(index):
+  return TestClient(
+    create_application(Searcher(index, WordEncoder()), lambda: [], model='words'),
+    base_url='http://127.0.0.1',
+    raise_server_exceptions=False,
+  )
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_an_index_that_breaks_while_it_is_served(tmp_path, damage, capsys):
+  """Whoever asks is told that the index is broken, not that there is no such picture, and the server goes on."""
+  path = small_index.make_index(tmp_path / 'index', small_index.make_content(['a', 'b']))
+  whole, client = path.read_bytes(), served(open_index(path))
+  assert client.get('/api/search?text=0').status_code == 200
+  breaks, message = DAMAGE[damage]
+  breaks(path)
+  for address in ('search?text=0', 'pictures', 'pictures/a', 'pictures/nobody', 'pictures/a/nearest', 'about'):
+    answer = client.get(f'/api/{address}')
+    assert answer.status_code == 503
+    assert re.search(message, answer.json()['error'])
+    assert str(tmp_path) not in answer.text
+  assert str(path) in capsys.readouterr().err
+  path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+  path.write_bytes(whole)
+  assert client.get('/api/pictures/a').json()['captions'] == ['about a, 0']
+
+
+def test_a_picture_that_is_forgotten_while_it_is_served(tmp_path):
+  path = small_index.make_index(tmp_path / 'index', small_index.make_content(['a', 'b']))
+  client = served(open_index(path))
+  assert client.get('/api/pictures/a').status_code == 200
+  with open_index(path) as index:
+    index.delete(['a'])
+  assert client.get('/api/pictures/a').status_code == 404
+  assert [each['id'] for each in client.get('/api/search?text=0').json()['results']] == ['b']

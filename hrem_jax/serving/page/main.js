@@ -41,13 +41,15 @@ async function show({ focus = false } = {}) {
   const { signal } = underWay;
   const query = new URLSearchParams(location.search);
   const text = (query.get('text') ?? '').trim();
+  const by = ['words', 'both'].find((way) => way === query.get('by')) ?? 'meaning';
   element('text').value = text;
+  element('by').value = by;
   shownEntry = null;
   view.setAttribute('aria-busy', 'true');
   try {
     if (query.has('id')) await showPicture(query.get('id'), signal);
     else if (query.has('upload')) await showUpload(history.state?.upload, signal);
-    else if (text) await showSearch(text, signal);
+    else if (text) await showSearch(text, by, signal);
     else await showGallery(signal);
     if (signal.aborted) return;
     window.scrollTo(0, place().scroll);
@@ -135,12 +137,12 @@ async function enlarge(here, count, seen) {
   view.querySelectorAll('.grid > li > a')[seen]?.focus({ preventScroll: true });
 }
 
-async function showSearch(text, signal) {
+async function showSearch(text, by, signal) {
   name(text);
   await showResults({
-    head: () => views.heading('Pictures for', `“${text}”`),
-    ask: (count) => get('api/search', { text, count }, signal),
-    none: 'No picture was found.',
+    head: () => views.heading(by === 'words' ? 'Pictures with the words' : 'Pictures for', `“${text}”`),
+    ask: (count) => get('api/search', by === 'meaning' ? { text, count } : { text, count, by }, signal),
+    none: by === 'words' ? 'No caption or name has all of these words.' : 'No picture was found.',
     signal,
   });
 }
@@ -227,11 +229,16 @@ document.addEventListener('click', (event) => {
   go(Object.fromEntries(target.searchParams));
 });
 
+function searchByText() {
+  const [text, by] = [element('text').value.trim(), element('by').value];
+  go(text ? { text, ...(by === 'meaning' ? {} : { by }) } : {});
+}
+
 element('search').addEventListener('submit', (event) => {
   event.preventDefault();
-  const text = element('text').value.trim();
-  go(text ? { text } : {});
+  searchByText();
 });
+element('by').addEventListener('change', () => element('text').value.trim() && searchByText());
 
 element('choose').addEventListener('click', () => element('file').click());
 element('file').addEventListener('change', (event) => {
@@ -269,7 +276,7 @@ document.addEventListener('paste', (event) => {
 });
 
 document.addEventListener('keydown', (event) => {
-  if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input')) return;
+  if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, select')) return;
   event.preventDefault();
   element('text').select();
 });

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [ROOT / name for name in ('README.md', 'Makefile', 'CONTRIBUTING.md')]
 DOCUMENTS += [path for folder in ('docs', 'launch') for path in sorted((ROOT / folder).iterdir()) if path.is_file()]
 DOCUMENTS.remove(ROOT / 'docs' / 'errors.md')  # its commands are those of a test, in a folder of its own
-WRITES = re.compile(r'(?:--output|--workdir|--index|--data_dir|-o)[= ]+([\w./%-]+)')
+WRITES = re.compile(r'(?:--output|--workdir|--index|--data_dir|-o)[= ]+(?!\w+://)([\w./%-]+)')
 # Left without being named in a command: environments, builds and caches, the demo's data, a container's cache.
 LEFT = [
   '.venv/lib/python3/site-packages/package',

@@ -139,7 +139,7 @@ CASES = [
     folder(f'{AT}/test_caption_ids.txt'),
   ),
   *(
-    Case(f'a read-only folder: {what}', command, f'{where}: .*{READ_ONLY}', begun=begun, under=read_only)
+    Case(f'a read-only folder: {what}', command, f'{where}[^ ]*: .*{READ_ONLY}', begun=begun, under=read_only)
     for what, command, where, begun in (
       ('training', TRAIN, 'new', ()),
       ('going on', TRAIN.replace('W/new', 'W/run'), 'run', ()),

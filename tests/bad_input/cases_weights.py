@@ -1,6 +1,5 @@
 """Pretrained weights, vocabularies, word vectors, and checkpoints of the authors' program."""
 
-import json
 import pickle
 
 import safetensors.numpy
@@ -8,7 +7,6 @@ import safetensors.numpy
 from bad_input.breaking import cut, entry, gone, lines, put, raw
 from bad_input.cases_data import TRAIN
 from bad_input.table import Case
-from hrem_jax.data.tokenizer import wordpiece
 
 BERT = f'{TRAIN} --config.model.text=bert --config.model.weights=W/bert'
 SCAN = f'{TRAIN} --config.model.vocabulary=W/scan.json'
@@ -27,25 +25,11 @@ def tensors(change):
   return breaks
 
 
-def tokenizer_without_unknown(world):
-  words = (world / 'bert' / 'vocab.txt').read_text().split()
-  content = json.loads(wordpiece({word: number for number, word in enumerate(words)}).to_json())
-  content['model']['unk_token'] = '[NONE]'
-  (world / 'bert' / 'tokenizer.json').write_text(json.dumps(content))
-  (world / 'bert' / 'vocab.txt').unlink()
-
-
 def duplicate(content):
   content['word2idx']['dog'] = content['word2idx']['cat']
 
 
 CASES = [
-  Case(
-    'a tokenizer that cannot cut sentences',
-    BERT,
-    'bert/tokenizer.json: not a tokenizer file: .*Missing .* token from the vocabulary',
-    tokenizer_without_unknown,
-  ),
   Case(
     'weights that are not there', BERT.replace('W/bert', 'W/nothing'), "config.model.weights='nothing': no such folder"
   ),

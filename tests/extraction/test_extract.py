@@ -273,14 +273,15 @@ def test_a_line_of_the_journal_that_was_cut_off_does_not_count(pictures, encoder
 
 
 PROGRAM = """
-import itertools, pathlib, sys, time
-from small_encoder import CentreSquare, small_encoder
+import pathlib, sys, time
+from small_encoder import small_encoder
 from hrem_jax.extraction import extract as extraction
 from hrem_jax.extraction.sources import read_source
+from hrem_jax.extraction.workshop import Workshop
 extraction.CHUNK = 5
 if sys.argv[3] == 'stuck':  # after the first chunk, until somebody ends it
-  call, calls = CentreSquare.__call__, itertools.count()
-  CentreSquare.__call__ = lambda self, picture: call(self, picture) if next(calls) < 10 else time.sleep(3600)
+  add = Workshop.add
+  Workshop.add = lambda self, *chunk: (add(self, *chunk), time.sleep(3600))
 extraction.extract(read_source(pathlib.Path(sys.argv[1])), small_encoder(), pathlib.Path(sys.argv[2]), progress=False)
 """
 
@@ -383,7 +384,7 @@ def test_a_data_set_that_was_removed_is_made_anew_with_its_pictures(
 ):
   """Stopped between the last two steps, and then the data set is deleted by hand."""
   with monkeypatch.context() as patch:
-    patch.setattr(shutil, 'rmtree', lambda *_, **__: (_ for _ in ()).throw(Killed))
+    patch.setattr(workshop, 'remove_rest', lambda *_, **__: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
       extract(read_source(pictures), encoder, tmp_path, progress=False)
   assert files(tmp_path / 'own_precomp') == files(extracted.folder)

@@ -19,8 +19,8 @@ from hrem_jax.search.tower_encoder import TowerEncoder
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 KINDS = {
-  'zero_shot': dict(region_size=14, embedding_size=7, num_heads=7),
-  'end_to_end': dict(region_size=75, embedding_size=14, num_heads=7),
+  'zero_shot': dict(region_size=14, embedding_size=7),
+  'end_to_end': dict(region_size=75, embedding_size=14),
 }
 TOWERS = {'zero_shot': 'clip', 'end_to_end': 'siglip'}
 TEXT = 'a dog and two cats'
@@ -46,7 +46,7 @@ def world(kind, golden, tmp_path_factory):
   config = module.get_config()
   config.data.update(directory=str(folder / 'data'), cache=str(folder / 'cache'), length_buckets=(11,))
   config.model.update(**KINDS[kind], weights=str(tower))
-  config.hrem.update(interaction='none', image_graph=False, text_graph=False)
+  config.hrem.update(num_heads=7, interaction='none', image_graph=False, text_graph=False)
   config.model.remat = False
   if pixels:
     config.model.image_weights = str(tower)
